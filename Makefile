@@ -1,0 +1,61 @@
+# Every target needs Python 3.10 or newer and Java 17; `make setup` checks both and says what to install.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The stamps hold the time of the last setup: it is skipped until one of the files it depends on changes.
+PACKAGES := $(VENV)/.packages-stamp
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast lint format bench lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(PACKAGES) ## Install into .venv, pinned, and resolve the jars (skipped when nothing changed)
+	@$(BIN)/python -m pipelines.java >/dev/null
+	@$(BIN)/python -m pipelines.jars >/dev/null
+
+$(PACKAGES): requirements.lock pyproject.toml Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	  echo "reelhouse: Python 3.10 or newer is needed and $(PYTHON) is not; install it, or name it: make PYTHON=python3.11 setup" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "reelhouse: this Python cannot make virtual environments; install python3-venv (apt-get install python3-venv)" >&2; exit 1; }
+	@PYTHONPATH=. $(PYTHON) -m pipelines.java >/dev/null
+	@echo "installing into $(VENV)"
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock \
+	  && $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . || { \
+	  echo "reelhouse: the packages could not be installed (above: why); check the network and the disk, then run make setup again" >&2; exit 1; }
+	@touch $@
+
+demo: setup ## Start a broker, publish real and simulated events, run the streams, show what came out
+	@$(BIN)/python -m pipelines.demo
+
+test: lint ## Lint, and run every test
+	@$(BIN)/python -m pytest
+
+test-fast: setup ## Run the tests that need no cluster and no kills
+	@$(BIN)/python -m pytest -m "not cluster and not chaos"
+
+lint: setup ## ruff, mypy and the import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy pipelines
+	@$(BIN)/lint-imports
+
+format: setup ## Format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: setup ## Run the benchmarks
+	@$(BIN)/python -m benchmarks
+
+lock: ## Pin the dependencies anew (needs uv)
+	@uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet -o requirements.lock
+
+clean: ## Stop the embedded broker; remove its data, the lake and the caches (keeps .venv)
+	@[ ! -x $(BIN)/reelhouse ] || $(BIN)/reelhouse broker stop
+	@rm -rf .work .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	@find pipelines tests -name __pycache__ -type d -prune -exec rm -rf {} +

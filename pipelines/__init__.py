@@ -1,0 +1,1 @@
+"""Reelhouse: a Spark Structured Streaming lakehouse for media-streaming services."""

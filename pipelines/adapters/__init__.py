@@ -1,0 +1,1 @@
+"""Adapters: events of other systems, mapped to Reelhouse's topics and contracts."""

@@ -1,0 +1,74 @@
+"""`reelhouse produce`: publish files of events."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+from pipelines.cli.main import session
+
+_SECONDS_BETWEEN_LINES = 5.0
+_EPILOG = """\b
+Examples:
+  reelhouse produce events.ndjson
+  reelhouse produce --rate 1000 monday.parquet tuesday.parquet
+  reelhouse produce --topic media.user-actions plays.csv
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("files", nargs=-1, required=True, metavar="FILE…")
+@click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True), help="Events a second (default: no limit)."
+)
+@click.option("--topic", help="Publish everything to this topic (default: told by each event).")
+def command(files: tuple[str, ...], rate: float | None, topic: str | None) -> None:
+    """Publish the events of FILES: NDJSON (also - for standard input), CSV or Parquet.
+
+    Each line or row is an event, whose topic and key are told by its fields, or an envelope as
+    `reelhouse simulate` writes it. Returns when the broker has acknowledged all of them.
+    """
+    from pipelines.produce import produce
+
+    with _progress() as report:
+        done = produce(session().config(), files, topic=topic, rate=rate, progress=report)
+    parts = ", ".join(f"{name} {count:,}" for name, count in sorted(done.by_topic.items()))
+    speed = done.count / max(done.seconds, 0.001)
+    listed = f": {parts}" if parts else ""
+    click.echo(f"produced {done.count:,} events in {done.seconds:.1f} s ({speed:,.0f}/s){listed}")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, int], None]]:
+    """A bar on a terminal, a line now and then when piped; both on standard error."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    with click.progressbar(length=1000, label="producing", file=sys.stderr, show_pos=False) as bar:
+        shown = 0
+
+        def report(events: int, read: int, total: int) -> None:
+            nonlocal shown
+            thousandths = 1000 * read // total if total else 0
+            bar.label = f"producing {events:,}"
+            bar.update(thousandths - shown)
+            shown = thousandths
+
+        yield report
+
+
+def _lines() -> Callable[[int, int, int], None]:
+    last = time.monotonic()
+
+    def report(events: int, read: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            share = f" ({100 * read // total} %)" if total else ""
+            click.echo(f"produced {events:,} events{share}", err=True)
+
+    return report

@@ -1,0 +1,154 @@
+"""The configuration: what each key means, its unit and its default.
+
+Read from a TOML file and the environment by `load_config` in `pipelines.config_loader`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+DEFAULT_PORT = 29092
+DEFAULT_CONTROLLER_PORT = 29093
+
+
+class _Section(BaseModel):
+    # Docstrings under the fields become their descriptions, so the explanation is written once.
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Storage(_Section):
+    """Where the tables and the streams' checkpoints live."""
+
+    root: str = Field(".work/lake", min_length=1)
+    """Folder or URI of the lake; tables are `<root>/<layer>/<table>`. Relative to the current directory."""
+
+
+class Topics(_Section):
+    """The topics' names."""
+
+    user_actions: str = Field("media.user-actions", min_length=1)
+    """Events of viewers: play, pause, skip and the like. Key: userId."""
+    content_uploads: str = Field("media.content-uploads", min_length=1)
+    """Events of the life of a media item. Key: mediaId."""
+    system_events: str = Field("media.system-events", min_length=1)
+    """Status and resources of servers. Key: serverId."""
+    notifications: str = Field("media.notifications", min_length=1)
+    """Output: notifications for users."""
+
+
+class Kafka(_Section):
+    """The event broker."""
+
+    bootstrap_servers: str = Field(f"127.0.0.1:{DEFAULT_PORT}", min_length=1)
+    """`host:port`, several separated by commas."""
+    topics: Topics = Topics()
+    """The topics' names."""
+    subscribe_pattern: str | None = None
+    """Java regular expression of topics to read instead of the three input topics; null: the three."""
+    partitions: int = Field(4, ge=1)
+    """Partitions of a topic that Reelhouse creates (count)."""
+    replication: int = Field(1, ge=1)
+    """Replicas of a topic that Reelhouse creates (count); at most the number of brokers."""
+    options: dict[str, str] = {}
+    """Client options under Kafka's own names (`security.protocol`, `sasl.mechanism`, `ssl.*` …).
+
+    Spark gets them as `kafka.*`. `sasl.username` with `sasl.password` stand for a `sasl.jaas.config`.
+    """
+    fail_on_data_loss: bool = True
+    """Stop with an error when offsets have expired before they were read; false: skip and record it."""
+
+
+class Broker(_Section):
+    """The embedded single-node broker for development."""
+
+    dir: str = Field(".work/broker", min_length=1)
+    """Folder of its data, log and process record. Relative to the current directory."""
+    port: int = Field(DEFAULT_PORT, ge=0, le=65535)
+    """TCP port of clients on 127.0.0.1; 0: pick a free one at the first start and keep it."""
+    controller_port: int = Field(DEFAULT_CONTROLLER_PORT, ge=0, le=65535)
+    """TCP port of the KRaft controller on 127.0.0.1; 0: pick a free one at the first start and keep it."""
+    heap: str = Field("512m", pattern=r"^[1-9][0-9]*[kmgKMG]$")
+    """Java heap, as in `-Xmx` (`512m`, `1g`)."""
+
+
+class Spark(_Section):
+    """The Spark session."""
+
+    master: str = Field("local[2]", min_length=1)
+    """Spark master URL; `spark-submit --master` wins over it."""
+    driver_memory: str = Field("2g", pattern=r"^[1-9][0-9]*[kmgtKMGT]$")
+    """Java heap of the driver (`2g`, `1500m`)."""
+    shuffle_partitions: int = Field(2, ge=1)
+    """Partitions of a shuffle (count); about the number of cores."""
+    conf: dict[str, str] = {}
+    """Further Spark properties, passed as they are; they win over Reelhouse's own."""
+
+
+class Stream(_Section):
+    """How the streams cut and pace their batches."""
+
+    max_records_per_batch: int = Field(1_000_000, ge=1)
+    """Most Kafka records that one batch takes (count, over all partitions)."""
+    poll_seconds: float = Field(0.2, ge=0)
+    """Pause before looking for new records when there were none (seconds)."""
+    jitter_seconds: int = Field(120, ge=0)
+    """Disorder among events that is expected as normal (seconds); later ones are still counted."""
+
+
+class Limits(_Section):
+    """What a record must keep within; one that does not goes to quarantine."""
+
+    max_record_bytes: int = Field(262_144, ge=1)
+    """Largest value of a record (bytes)."""
+    earliest_timestamp: str = "2000-01-01T00:00:00Z"
+    """Earliest time of an event (RFC 3339)."""
+    future_hours: int = Field(24, ge=0)
+    """How far an event may be ahead of its record's time at the broker (hours)."""
+
+    @field_validator("earliest_timestamp")
+    @classmethod
+    def _is_rfc3339(cls, text: str) -> str:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        if moment.tzinfo is None:
+            raise ValueError("a time needs its offset, for instance Z")
+        return text
+
+
+class Dedup(_Section):
+    """Deduplication by event identity."""
+
+    reuse_window_days: int = Field(2, ge=0)
+    """Span of recent events whose identities are kept at hand (days); older copies are still found."""
+
+
+class Config(_Section):
+    """Every setting of Reelhouse."""
+
+    storage: Storage = Storage()
+    """Where the tables live."""
+    kafka: Kafka = Kafka()
+    """The event broker."""
+    broker: Broker = Broker()
+    """The embedded broker for development."""
+    spark: Spark = Spark()
+    """The Spark session."""
+    stream: Stream = Stream()
+    """Batches and pace."""
+    limits: Limits = Limits()
+    """What a record must keep within."""
+    dedup: Dedup = Dedup()
+    """Deduplication by event identity."""
+
+
+def load_config(path: str | None = None, env: Mapping[str, str] | None = None) -> Config:
+    """The configuration of a TOML file with the environment on top; see `pipelines.config_loader`.
+
+    `path` None means conf/local.toml when it exists, else the defaults. `env` None means os.environ.
+    Raises UsageError for a missing or broken file, an unknown key, or a value of the wrong type.
+    """
+    from pipelines.config_loader import load
+
+    return load(path, env)

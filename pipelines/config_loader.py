@@ -1,0 +1,148 @@
+"""From a TOML file and the environment to a `Config`, with sentences for what is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from pipelines.config import Config
+from pipelines.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DEFAULT_FILE = "conf/local.toml"
+_PREFIX = "REELHOUSE_"
+_Key = tuple[str, ...]
+
+
+def load(path: str | None, env: Mapping[str, str] | None = None) -> Config:
+    """Read `path` (None: conf/local.toml if it exists), lay the environment over it, and validate.
+
+    Raises UsageError for a missing or broken file, an unknown key, or a value of the wrong type.
+    """
+    source = path or (DEFAULT_FILE if Path(DEFAULT_FILE).is_file() else None)
+    values = _read_toml(source) if source else {}
+    keys = _known_keys()
+    _refuse_unknown_keys(values, keys, source or "")
+    for key, text in _from_environment(os.environ if env is None else env, keys):
+        _put(values, key, text)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise _wrong_value(error.errors()[0], source) from None
+
+
+def _read_toml(path: str) -> dict[str, Any]:
+    try:
+        with Path(path).open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        message = f"the configuration file {path} does not exist; correct --conf, or leave it out"
+        raise UsageError(f"{message} to use {DEFAULT_FILE}", code="config_missing") from None
+    except OSError as error:
+        message = f"the configuration file {path} cannot be read ({error.strerror}); check its permissions"
+        raise UsageError(message, code="config_unreadable") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        message = f"the configuration file {path} is not valid TOML: {error}; correct it there"
+        raise UsageError(message, code="config_syntax") from None
+
+
+def _known_keys() -> dict[_Key, bool]:
+    """Every key of Config, sections included; the value says whether it is a table of free entries."""
+    return dict(_walk(Config, ()))
+
+
+def _walk(model: type[BaseModel], above: _Key) -> Iterator[tuple[_Key, bool]]:
+    for name, field in model.model_fields.items():
+        key = (*above, name)
+        yield key, get_origin(field.annotation) is dict
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _walk(field.annotation, key)
+
+
+def _refuse_unknown_keys(values: Mapping[str, Any], keys: dict[_Key, bool], source: str) -> None:
+    for key in _keys_of(values, (), keys):
+        if key not in keys:
+            known = {".".join(k): k for k in keys}
+            name, hint = ".".join(key), _nearest(".".join(key), list(known))
+            raise UsageError(f"unknown key {name} in {source}; {hint}", code="unknown_key")
+
+
+def _keys_of(values: Mapping[str, Any], above: _Key, keys: dict[_Key, bool]) -> Iterator[_Key]:
+    for name, value in values.items():
+        key = (*above, name)
+        yield key
+        if isinstance(value, Mapping) and not keys.get(key, False):
+            yield from _keys_of(value, key, keys)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return f"did you mean {close[0]}?"
+
+
+def _from_environment(env: Mapping[str, str], keys: dict[_Key, bool]) -> Iterator[tuple[_Key, Any]]:
+    """The keys that the environment sets. Raises UsageError for a name that no key has."""
+    names = {_PREFIX + "__".join(key).upper(): key for key in keys}
+    mistyped = {name.replace("__", "_"): name for name in names if "__" in name}
+    for name, text in sorted(env.items()):
+        if not name.startswith(_PREFIX):
+            continue
+        if name in mistyped:
+            message = f"the environment variable {name} sets nothing; did you mean {mistyped[name]}?"
+            raise UsageError(message, code="unknown_key")
+        if "__" not in name:
+            continue  # not a key: REELHOUSE_JARS and the like
+        if name not in names:
+            hint = _nearest(name, [n for n in names if "__" in n])
+            raise UsageError(f"the environment variable {name} names no key; {hint}", code="unknown_key")
+        yield names[name], _parse(name, text, keys[names[name]])
+
+
+def _parse(name: str, text: str, is_table: bool) -> Any:
+    """A scalar stays text, which the model converts; a table of entries is written as a JSON object."""
+    if not is_table:
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        message = f'{name} must be a JSON object such as {{"security.protocol": "SSL"}}'
+        raise UsageError(message, code="wrong_value") from None
+
+
+def _put(values: dict[str, Any], key: _Key, value: Any) -> None:
+    for name in key[:-1]:
+        inner = values.setdefault(name, {})
+        if not isinstance(inner, dict):
+            return  # the file gives a scalar for a section: validation says so
+        values = inner
+    values[key[-1]] = value
+
+
+def _wrong_value(error: ErrorDetails, source: str | None) -> UsageError:
+    key = [str(part) for part in error["loc"]]
+    reason = error["msg"].replace("Input should be", "it should be").replace("Value error, ", "")
+    variable = _PREFIX + "__".join(key).upper()
+    where = f"in {source or DEFAULT_FILE} or by {variable}"
+    message = f"{'.'.join(key)} is {_shown(error['input'])}, but {_lower(reason)}; correct it {where}"
+    return UsageError(message, code="wrong_value")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]

@@ -1,0 +1,26 @@
+"""Errors for people: one sentence that says what is wrong and how to fix it."""
+
+from __future__ import annotations
+
+
+class ReelhouseError(Exception):
+    """An operation failed, or found a fault, for a reason that a person can act on.
+
+    The message is one sentence with the fix. `code` is stable snake_case, so that programs and tests can
+    tell errors apart without reading the sentence. The command line exits with `exit_code`.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, code: str = "failed") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class UsageError(ReelhouseError):
+    """The caller asked for something that does not exist: an unknown key, option, file or name."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, code: str = "usage") -> None:
+        super().__init__(message, code=code)

@@ -1,0 +1,69 @@
+"""Finds the Java that Spark and the embedded broker run on."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from pipelines.errors import ReelhouseError
+
+MINIMUM = 17
+_INSTALL = (
+    "install it (Debian or Ubuntu: apt-get install openjdk-17-jre-headless; Fedora: dnf install "
+    "java-17-openjdk-headless; macOS: brew install openjdk@17), or set JAVA_HOME to it"
+)
+
+
+def require_java() -> str:
+    """Path of a `java` of version 17 or newer: JAVA_HOME's, else the first on PATH.
+
+    Raises ReelhouseError (`java_missing`, `java_version`) that says what to install.
+    """
+    path = _find()
+    if path is None:
+        raise ReelhouseError(f"Java {MINIMUM} is needed and none was found; {_INSTALL}", code="java_missing")
+    version = _major_version(path)
+    if version is None:
+        message = f"{path} does not run as Java {MINIMUM}; {_INSTALL}"
+        raise ReelhouseError(message, code="java_missing")
+    if version < MINIMUM:
+        message = f"Java {MINIMUM} or newer is needed, but {path} is Java {version}; {_INSTALL}"
+        raise ReelhouseError(message, code="java_version")
+    return path
+
+
+def _find() -> str | None:
+    # JAVA_HOME first, as Spark's own launcher does: both must run on the same Java.
+    home = os.environ.get("JAVA_HOME")
+    if home:
+        return str(Path(home) / "bin" / "java")
+    return shutil.which("java")
+
+
+def _major_version(java: str) -> int | None:
+    """17 for `version "17.0.15"`, 8 for `version "1.8.0_402"`, None when it does not run."""
+    try:
+        shown = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.search(r'version "(?:1\.)?(\d+)', shown.stderr + shown.stdout)
+    return int(found.group(1)) if found else None
+
+
+def main() -> int:
+    """Check for Java before a long setup: print the sentence and return 1 when it is missing."""
+    import sys
+
+    try:
+        print(f"Java: {require_java()}")
+    except ReelhouseError as error:
+        print(f"reelhouse: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

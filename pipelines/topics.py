@@ -1,0 +1,86 @@
+"""Creates the configured topics, and tells what a cluster holds."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import OffsetSpec
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+from pipelines.config import Config
+from pipelines.errors import ReelhouseError
+from pipelines.kafka_clients import admin
+
+_TIMEOUT_MS = 15_000
+
+
+def configured_topics(config: Config) -> list[str]:
+    """The names of the three input topics and the output topic, in the order of the configuration."""
+    return list(dict.fromkeys(config.kafka.topics.model_dump().values()))
+
+
+def create_topics(config: Config) -> list[str]:
+    """Create the configured topics that are missing, and wait until they can be used.
+
+    Returns the names created; a topic that exists is left as it is, whatever its partitions.
+    Raises ReelhouseError (`broker_unreachable`, `topics_not_created`).
+    """
+    client = admin(config)
+    try:
+        known = set(client.list_topics())
+        missing = [name for name in configured_topics(config) if name not in known]
+        for name in missing:
+            _create(client, name, config)
+        if missing:
+            client.wait_for_topics(missing, timeout_ms=_TIMEOUT_MS)
+        return missing
+    except KafkaError as error:
+        message = f"topics could not be created ({error}); create them on the cluster, or check kafka.options"
+        raise ReelhouseError(message, code="topics_not_created") from error
+    finally:
+        client.close()
+
+
+def _create(client: KafkaAdminClient, name: str, config: Config) -> None:
+    wanted = {"num_partitions": config.kafka.partitions, "replication_factor": config.kafka.replication}
+    # Another process may have been quicker, which is as good.
+    with contextlib.suppress(TopicAlreadyExistsError):
+        client.create_topics({name: wanted})
+
+
+def partition_counts(config: Config) -> dict[str, int]:
+    """Partitions of every topic of the cluster (count by name). Raises ReelhouseError."""
+    client = admin(config)
+    try:
+        return {str(topic["name"]): len(topic["partitions"]) for topic in _described(client)}
+    except KafkaError as error:
+        message = f"the topics of {config.kafka.bootstrap_servers} cannot be listed ({error}); try again"
+        raise ReelhouseError(message, code="broker_unreachable") from error
+    finally:
+        client.close()
+
+
+def end_offsets(config: Config) -> dict[str, dict[int, int]]:
+    """For every topic and partition, the offset that the next record will get. Raises ReelhouseError."""
+    client = admin(config)
+    try:
+        wanted = {
+            TopicPartition(str(topic["name"]), int(partition["partition_index"])): OffsetSpec.LATEST
+            for topic in _described(client)
+            for partition in topic["partitions"]
+        }
+        found: dict[str, dict[int, int]] = {}
+        for place, end in sorted(client.list_partition_offsets(wanted, timeout_ms=_TIMEOUT_MS).items()):
+            found.setdefault(place.topic, {})[place.partition] = end.offset
+        return found
+    except KafkaError as error:
+        message = f"the offsets of {config.kafka.bootstrap_servers} cannot be read ({error}); try again"
+        raise ReelhouseError(message, code="broker_unreachable") from error
+    finally:
+        client.close()
+
+
+def _described(client: KafkaAdminClient) -> list[dict[str, Any]]:
+    return [topic for topic in client.describe_topics() if not topic.get("is_internal")]

@@ -1,0 +1,139 @@
+"""The embedded broker: starts once, keeps its data through a crash, and says what is in its way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from embedded_broker import broker_config, read_all
+
+from pipelines import broker
+from pipelines.broker_files import BrokerFiles, Record
+from pipelines.config import Config
+from pipelines.errors import ReelhouseError
+from pipelines.kafka_clients import producer
+
+pytestmark = pytest.mark.stream
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Iterator[Config]:
+    config = broker_config(tmp_path, partitions=3)
+    yield config
+    broker.stop(config)
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    for _ in range(100):
+        try:
+            os.waitpid(pid, os.WNOHANG)
+            os.kill(pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            return
+        time.sleep(0.05)
+
+
+def test_it_starts_once_survives_a_kill_and_stops(config: Config) -> None:
+    first = broker.start(config)
+    assert (first.running, first.port, first.already_ran) == (True, config.broker.port, False)
+    found = broker.status(config)
+    assert (found.running, found.pid) == (True, first.pid)
+    names = ("content-uploads", "notifications", "system-events", "user-actions")
+    assert found.topics == {f"media.{name}": {0: 0, 1: 0, 2: 0} for name in names}
+
+    second = broker.start(config)
+    assert (second.pid, second.already_ran) == (first.pid, True)
+
+    client = producer(config)
+    client.send("media.user-actions", b"kept", partition=1).get(10)
+    client.close()
+    assert broker.status(config).topics["media.user-actions"] == {0: 0, 1: 1, 2: 0}
+
+    kill(first.pid or 0)
+    assert not broker.status(config).running
+    third = broker.start(config)
+    assert third.pid != first.pid
+    assert [record.value for record in read_all(config, "media.user-actions")] == [b"kept"]
+
+    assert broker.stop(config)
+    assert not broker.status(config).running
+    with pytest.raises(ProcessLookupError):
+        os.kill(os.waitpid(third.pid or 0, 0)[0], 0)
+    assert not broker.stop(config)
+
+
+def test_it_outlives_the_command_that_started_it(config: Config) -> None:
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "REELHOUSE_BROKER__DIR": config.broker.dir,
+        "REELHOUSE_BROKER__PORT": "0",
+        "REELHOUSE_BROKER__CONTROLLER_PORT": "0",
+    }
+    command = [sys.executable, "-m", "pipelines.cli.main", "broker"]
+    shown = subprocess.run([*command, "start"], env=env, capture_output=True, text=True, check=True)
+    assert shown.stdout.startswith("the broker runs on 127.0.0.1:")
+    chosen = broker.with_embedded_broker(config)
+    assert chosen.kafka.bootstrap_servers in shown.stdout
+    # The port was picked, so the configured address is another, and the command says so.
+    assert chosen.kafka.bootstrap_servers in shown.stderr
+    again = subprocess.run([*command, "start"], env=env, capture_output=True, text=True, check=True)
+    assert again.stdout.startswith(f"the broker already runs on {chosen.kafka.bootstrap_servers}")
+    status = subprocess.run([*command, "status"], env=env, capture_output=True, text=True, check=True)
+    assert "media.user-actions" in status.stdout
+    stopped = subprocess.run([*command, "stop"], env=env, capture_output=True, text=True, check=True)
+    assert stopped.stdout == "the broker is stopped\n"
+
+
+@pytest.mark.parametrize("key", ["port", "controller_port"])
+def test_a_busy_port_is_named_with_its_key(config: Config, key: str) -> None:
+    port = getattr(config.broker, key)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        with pytest.raises(ReelhouseError) as caught:
+            broker.start(config)
+    assert caught.value.code == "port_busy"
+    assert str(caught.value).startswith(f"port {port} (broker.{key}) is in use by another program")
+    assert f"REELHOUSE_BROKER__{key.upper()}" in str(caught.value)
+
+
+def test_stop_leaves_another_program_that_has_the_recorded_pid(config: Config) -> None:
+    files = BrokerFiles.of(config)
+    other = subprocess.Popen(["sleep", "60"])
+    try:
+        with files.locked():
+            files.write_record(Record(other.pid, config.broker.port, config.broker.controller_port))
+        assert not broker.status(config).running
+        assert not broker.stop(config)
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_broker_that_cannot_start_says_why(config: Config) -> None:
+    data = BrokerFiles.of(config).data
+    data.mkdir(parents=True)
+    (data / "meta.properties").write_text("version=1\nnode.id=2\ncluster.id=AAAAAAAAAAAAAAAAAAAAAA\n")
+    with pytest.raises(ReelhouseError) as caught:
+        broker.start(config)
+    assert caught.value.code == "broker_failed"
+    assert "Stored node id 2" in str(caught.value)
+    assert "broker.log" in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_written_is_named(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "broker").write_text("a file where the folder belongs")
+    with pytest.raises(ReelhouseError) as caught:
+        broker.start(config)
+    assert caught.value.code == "broker_dir_unwritable"
+    assert "set broker.dir" in str(caught.value)

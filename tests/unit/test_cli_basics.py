@@ -1,0 +1,185 @@
+"""The command line: quick help, one sentence for an error, exit codes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from pipelines.cli import main as cli
+from pipelines.errors import ReelhouseError, UsageError
+
+HEAVY = ("pyspark", "pydantic", "kafka", "pyarrow", "delta", "jsonschema")
+# The issue's budget; the command itself takes about a tenth of it.
+HELP_SECONDS = 0.5
+
+
+def reelhouse(*arguments: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    checkout = str(Path(__file__).parents[2])
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("REELHOUSE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines.cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env={**environment, "PYTHONPATH": checkout, **env},
+    )
+
+
+def the_sentence(ran: subprocess.CompletedProcess[str]) -> str:
+    """The one line on standard error, which is all that a failure prints."""
+    assert ran.stdout == ""
+    lines = ran.stderr.splitlines()
+    assert len(lines) == 1, ran.stderr
+    assert lines[0].startswith("reelhouse: ")
+    return lines[0].removeprefix("reelhouse: ")
+
+
+def test_help_shows_every_verb_within_its_budget() -> None:
+    seconds = []
+    for _ in range(3):  # the best of three: the machine may be busy with other tests
+        began = time.monotonic()
+        ran = reelhouse("--help")
+        seconds.append(time.monotonic() - began)
+    assert ran.returncode == 0
+    assert [verb for verb in cli.VERBS if f"\n  {verb} " not in ran.stdout] == []
+    assert "Examples:" in ran.stdout
+    assert min(seconds) < HELP_SECONDS
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; from pipelines.cli.main import main; code = main(['--help']); "
+        f"print([m for m in {HEAVY!r} if m in sys.modules], code)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "[] 0"
+
+
+@pytest.mark.parametrize("arguments", [("broker",), ("broker", "start"), ("produce",)])
+def test_a_verbs_help_has_an_example(arguments: tuple[str, ...]) -> None:
+    ran = reelhouse(*arguments, "--help")
+    assert ran.returncode == 0
+    assert "Example" in ran.stdout
+    assert f"reelhouse {' '.join(arguments)}" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("statis",), "there is no verb statis; did you mean status?; see `reelhouse --help`"),
+        (("produce",), "missing argument 'FILE…'; see `reelhouse produce --help`"),
+        (("--nonsense",), "no such option"),
+        (("produce", "--rate", "0", "x.csv"), "invalid value for '--rate'"),
+        (("produce", "x.txt"), "x.txt is of no known kind"),
+        (("produce", "missing.csv"), "there is no file missing.csv"),
+        (
+            ("--conf", "missing.toml", "broker", "status"),
+            "the configuration file missing.toml",
+        ),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, expected, tmp_path: Path) -> None:
+    ran = reelhouse(*arguments, cwd=tmp_path)
+    assert ran.returncode == 2
+    assert the_sentence(ran).startswith(expected)
+
+
+def test_an_unknown_key_in_the_environment_is_one_sentence(tmp_path: Path) -> None:
+    ran = reelhouse("broker", "status", cwd=tmp_path, REELHOUSE_BROKER__PROT="1")
+    assert ran.returncode == 2
+    assert "did you mean REELHOUSE_BROKER__PORT?" in the_sentence(ran)
+
+
+def test_a_failed_operation_is_one_sentence_and_exit_code_1(tmp_path: Path) -> None:
+    (tmp_path / "e.ndjson").write_text('{"userId": "u", "action": "play"}\n')
+    ran = reelhouse("produce", "e.ndjson", cwd=tmp_path, REELHOUSE_KAFKA__BOOTSTRAP_SERVERS="127.0.0.1:1")
+    assert ran.returncode == 1
+    assert "no Kafka broker answers at 127.0.0.1:1" in the_sentence(ran)
+    assert "reelhouse broker start" in the_sentence(ran)
+
+
+def test_java_is_asked_for_when_it_is_missing(tmp_path: Path) -> None:
+    ran = reelhouse("broker", "start", cwd=tmp_path, JAVA_HOME=str(tmp_path))
+    assert ran.returncode == 1
+    assert "Java 17" in the_sentence(ran)
+    assert "install it" in the_sentence(ran)
+
+
+def test_a_java_that_is_too_old_is_named(tmp_path: Path) -> None:
+    java = tmp_path / "bin" / "java"
+    java.parent.mkdir()
+    java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n")
+    java.chmod(0o755)
+    ran = reelhouse("broker", "start", cwd=tmp_path, JAVA_HOME=str(tmp_path))
+    assert ran.returncode == 1
+    assert f"{java} is Java 11" in the_sentence(ran)
+
+
+def test_broker_status_says_that_it_does_not_run_with_exit_code_1(tmp_path: Path) -> None:
+    ran = reelhouse("broker", "status", cwd=tmp_path)
+    assert (ran.returncode, ran.stderr) == (1, "")
+    assert "reelhouse broker start" in ran.stdout
+
+
+@pytest.fixture
+def verb(monkeypatch: pytest.MonkeyPatch):
+    """Makes `reelhouse tables` do what a test wants."""
+
+    def install(action) -> None:
+        command = click.Command("tables", callback=action)
+        monkeypatch.setattr(f"{__name__}.replaced", command, raising=False)
+        monkeypatch.setitem(cli.VERBS, "tables", (f"{__name__}:replaced", ""))
+
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
+    return install
+
+
+def raising(error: BaseException):
+    def action() -> None:
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (ReelhouseError("it is broken; mend it", code="broken"), 1, "it is broken; mend it"),
+        (UsageError("no such thing"), 2, "no such thing"),
+        (ValueError("a\nb"), 1, "ValueError: a; run with --debug for the traceback"),
+        (ZeroDivisionError(), 1, "ZeroDivisionError; run with --debug for the traceback"),
+        (OSError(28, "No space left on device"), 1, "the disk is full; free some space and try again"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_errors_become_sentences_and_codes(verb, capsys, error, code, sentence) -> None:
+    verb(raising(error))
+    assert cli.main(["tables"]) == code
+    # Click ends the line of a ^C, which may leave an empty one.
+    assert capsys.readouterr().err.lstrip("\n") == f"reelhouse: {sentence}\n"
+
+
+@pytest.mark.parametrize("error", [ValueError("deep"), ReelhouseError("shallow")])
+def test_debug_shows_the_traceback(verb, capsys, error) -> None:
+    verb(raising(error))
+    assert cli.main(["--debug", "tables"]) == 1
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert "in action" in shown
+
+
+def test_a_verb_that_finds_a_fault_exits_with_1(verb) -> None:
+    verb(lambda: click.get_current_context().exit(1))
+    assert cli.main(["tables"]) == 1
+
+
+def test_a_verb_that_is_done_exits_with_0(verb) -> None:
+    verb(lambda: None)
+    assert cli.main(["tables"]) == 0

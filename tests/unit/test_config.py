@@ -1,0 +1,174 @@
+"""The configuration: defaults, file, environment, and sentences for what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.config import Config, load_config
+from pipelines.errors import UsageError
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def refusal(path: str | None, env: dict[str, str]) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        load_config(path, env)
+    return caught.value
+
+
+@pytest.fixture
+def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Writes a configuration file, in a folder that has no other."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(text: str, name: str = "x.toml") -> str:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+        return name
+
+    return write
+
+
+def test_without_a_file_the_defaults_hold(conf) -> None:
+    config = load_config(None, {})
+    assert config.storage.root == ".work/lake"
+    assert config.kafka.topics.user_actions == "media.user-actions"
+    assert config.kafka.bootstrap_servers == f"127.0.0.1:{config.broker.port}"
+
+
+def test_conf_local_toml_is_read_when_no_file_is_named(conf) -> None:
+    conf('storage.root = "from-local"', "conf/local.toml")
+    assert load_config(None, {}).storage.root == "from-local"
+
+
+def test_a_named_file_replaces_conf_local_toml(conf) -> None:
+    conf('storage.root = "from-local"\nkafka.partitions = 9', "conf/local.toml")
+    config = load_config(conf('storage.root = "named"'), {})
+    assert (config.storage.root, config.kafka.partitions) == ("named", 4)
+
+
+def test_the_files_in_conf_say_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CHECKOUT)
+    assert load_config("conf/local.toml", {}) == Config()
+
+
+def test_the_file_in_conf_mentions_every_key() -> None:
+    text = (CHECKOUT / "conf/local.toml").read_text()
+
+    def keys(model) -> list[str]:
+        found = []
+        for name, field in model.model_fields.items():
+            found += keys(field.annotation) if hasattr(field.annotation, "model_fields") else [name]
+        return found
+
+    missing = [key for key in keys(Config) if f"\n{key} =" not in text and f"# {key} =" not in text]
+    # Tables of free entries are sections.
+    assert [key for key in missing if f".{key}]" not in text] == []
+
+
+def test_every_key_is_explained() -> None:
+    def unexplained(model, above: str) -> list[str]:
+        found = []
+        for name, field in model.model_fields.items():
+            if not field.description:
+                found.append(above + name)
+            if hasattr(field.annotation, "model_fields"):
+                found += unexplained(field.annotation, f"{above}{name}.")
+        return found
+
+    assert unexplained(Config, "") == []
+
+
+def test_the_environment_overrides_the_file(conf) -> None:
+    env = {
+        "REELHOUSE_STORAGE__ROOT": "elsewhere",
+        "REELHOUSE_KAFKA__PARTITIONS": "7",
+        "REELHOUSE_KAFKA__TOPICS__USER_ACTIONS": "plays",
+        "REELHOUSE_KAFKA__FAIL_ON_DATA_LOSS": "false",
+        "REELHOUSE_KAFKA__OPTIONS": '{"security.protocol": "SSL"}',
+        "REELHOUSE_JARS": "not a key",
+        "PATH": "/bin",
+    }
+    config = load_config(conf('storage.root = "file"\n[kafka.topics]\ncontent_uploads = "uploads"'), env)
+    assert config.storage.root == "elsewhere"
+    assert config.kafka.partitions == 7
+    assert config.kafka.topics.user_actions == "plays"
+    assert config.kafka.topics.content_uploads == "uploads"
+    assert config.kafka.fail_on_data_loss is False
+    assert config.kafka.options == {"security.protocol": "SSL"}
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown", "nearest"),
+    [
+        ("[kafka]\nbootstrap_server = 'x:1'", "kafka.bootstrap_server", "kafka.bootstrap_servers"),
+        ("[kafka.topics]\nuser_action = 'x'", "kafka.topics.user_action", "kafka.topics.user_actions"),
+        ("[storrage]\nroot = 'x'", "storrage", "storage"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_known_name(conf, text, unknown, nearest) -> None:
+    error = refusal(conf(text), {})
+    assert error.code == "unknown_key"
+    assert error.exit_code == 2
+    assert str(error) == f"unknown key {unknown} in x.toml; did you mean {nearest}?"
+
+
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [
+        ("REELHOUSE_KAFKA__BOOTSTRAP_SERVER", "REELHOUSE_KAFKA__BOOTSTRAP_SERVERS"),
+        ("REELHOUSE_STORAGE_ROOT", "REELHOUSE_STORAGE__ROOT"),
+    ],
+)
+def test_a_mistyped_variable_is_refused_with_the_nearest_name(conf, variable, nearest) -> None:
+    error = refusal(None, {variable: "x"})
+    assert error.code == "unknown_key"
+    assert variable in str(error)
+    assert f"did you mean {nearest}?" in str(error)
+
+
+def test_a_wrong_type_names_the_key_and_both_places(conf) -> None:
+    error = refusal(conf("kafka.partitions = 'many'"), {})
+    assert error.code == "wrong_value"
+    assert "kafka.partitions is 'many'" in str(error)
+    assert "x.toml" in str(error)
+    assert "REELHOUSE_KAFKA__PARTITIONS" in str(error)
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("kafka = 1", "kafka"),
+        ("kafka.partitions = 0", "kafka.partitions"),
+        ("broker.port = 70000", "broker.port"),
+        ("limits.earliest_timestamp = '2000-01-01T00:00:00'", "limits.earliest_timestamp"),
+        ("limits.earliest_timestamp = 'yesterday'", "limits.earliest_timestamp"),
+        ("spark.conf = {a = 1}", "spark.conf.a"),
+        ("broker.heap = 'much'", "broker.heap"),
+    ],
+)
+def test_a_value_out_of_bounds_names_its_key(conf, text, key) -> None:
+    error = refusal(conf(text), {})
+    assert error.code == "wrong_value"
+    assert str(error).startswith(f"{key} is ")
+
+
+def test_a_scalar_where_a_section_belongs_is_refused_under_an_override_too(conf) -> None:
+    assert refusal(conf("kafka = 1"), {"REELHOUSE_KAFKA__PARTITIONS": "2"}).code == "wrong_value"
+
+
+def test_options_that_are_no_json_object_are_refused(conf) -> None:
+    assert refusal(None, {"REELHOUSE_KAFKA__OPTIONS": "ssl"}).code == "wrong_value"
+
+
+def test_a_missing_file_is_a_usage_error(conf) -> None:
+    error = refusal("nowhere.toml", {})
+    assert (error.code, "nowhere.toml" in str(error)) == ("config_missing", True)
+
+
+def test_broken_toml_names_the_file(conf) -> None:
+    error = refusal(conf("kafka = ["), {})
+    assert (error.code, "x.toml" in str(error)) == ("config_syntax", True)
