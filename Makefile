@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PACKAGES := $(VENV)/.packages-stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format bench lock clean
+.PHONY: help setup demo test test-fast lint format docs bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,8 +35,8 @@ demo: setup ## Start a broker, publish real and simulated events, run the stream
 test: lint ## Lint, and run every test
 	@$(BIN)/python -m pytest
 
-test-fast: setup ## Run the tests that need no cluster and no kills
-	@$(BIN)/python -m pytest -m "not cluster and not chaos"
+test-fast: setup ## Run the tests that need no broker, no cluster and no kills
+	@$(BIN)/python -m pytest -m "not cluster and not chaos and not stream"
 
 lint: setup ## ruff, mypy and the import contracts
 	@$(BIN)/ruff check .
@@ -47,6 +47,9 @@ lint: setup ## ruff, mypy and the import contracts
 format: setup ## Format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: setup ## Write docs/tables.md from the tables' declarations
+	@$(BIN)/python -m pipelines.docs
 
 bench: setup ## Run the benchmarks
 	@$(BIN)/python -m benchmarks

@@ -79,6 +79,15 @@ def _require_listener(servers: list[str]) -> None:
         raise failure
 
 
+def answers(config: Config) -> bool:
+    """Whether one of the servers takes connections."""
+    try:
+        _require_listener([server.strip() for server in config.kafka.bootstrap_servers.split(",")])
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def spark_options(config: Config) -> dict[str, str]:
     """The options of Spark's Kafka source and sink: bootstrap servers and `kafka.*`, JAAS composed."""
     options = dict(config.kafka.options)

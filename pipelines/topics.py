@@ -62,6 +62,18 @@ def partition_counts(config: Config) -> dict[str, int]:
         client.close()
 
 
+def identities(config: Config) -> dict[str, str]:
+    """The id of every topic by name: a topic that is made anew gets another. Raises ReelhouseError."""
+    client = admin(config)
+    try:
+        return {str(topic["name"]): str(topic["topic_id"]) for topic in _described(client)}
+    except KafkaError as error:
+        message = f"the topics of {config.kafka.bootstrap_servers} cannot be listed ({error}); try again"
+        raise ReelhouseError(message, code="broker_unreachable") from error
+    finally:
+        client.close()
+
+
 def end_offsets(config: Config) -> dict[str, dict[int, int]]:
     """For every topic and partition, the offset that the next record will get. Raises ReelhouseError."""
     client = admin(config)

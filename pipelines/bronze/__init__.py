@@ -1,0 +1,1 @@
+"""Bronze: Kafka's records as they came."""

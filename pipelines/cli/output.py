@@ -1,0 +1,64 @@
+"""Rows for people and for programs: a table, CSV or JSON lines on standard output."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import click
+
+FORMATS = ("table", "csv", "json")
+_WIDEST = 60
+
+
+def show(names: Sequence[str], rows: Iterable[Sequence[Any]], format_name: str) -> None:
+    """Write the rows; `json` is one object a line."""
+    if format_name == "json":
+        for row in rows:
+            click.echo(json.dumps(dict(zip(names, map(plain, row), strict=True)), ensure_ascii=False))
+    elif format_name == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([_text(value, "") for value in row] for row in rows)
+    else:
+        _table(names, [[_shortened(_text(value, "NULL")) for value in row] for row in rows])
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max([len(name), *(len(row[i]) for row in rows)]) for i, name in enumerate(names)]
+    for line in (names, ["-" * width for width in widths], *rows):
+        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: times RFC 3339 in UTC, decimals as text, exact."""
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, bytes | bytearray):
+        return bytes(value).decode(errors="replace")
+    if hasattr(value, "asDict"):
+        return {name: plain(inner) for name, inner in value.asDict().items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def _text(value: Any, null: str) -> str:
+    found = plain(value)
+    if found is None:
+        return null
+    return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+
+
+def _shortened(text: str) -> str:
+    line = text.replace("\n", "\\n")
+    return line if len(line) <= _WIDEST else line[: _WIDEST - 1] + "…"

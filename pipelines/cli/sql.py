@@ -1,0 +1,79 @@
+"""`reelhouse sql`: query the tables."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from pipelines.cli.main import session
+from pipelines.cli.output import FORMATS, show
+from pipelines.errors import ReelhouseError, UsageError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_EPILOG = """\b
+Examples:
+  reelhouse sql "SELECT * FROM gold.media_daily ORDER BY plays DESC LIMIT 10"
+  reelhouse sql --format csv "SELECT event_date, plays FROM gold.audience_daily"
+  reelhouse sql
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("query", required=False)
+@click.option("--format", "format_name", type=click.Choice(FORMATS), default="table", show_default=True)
+def command(query: str | None, format_name: str) -> None:
+    """Run one QUERY, or without one a prompt; works while the streams run."""
+    from pipelines.engine.lake import Lake
+    from pipelines.session import open_session
+    from pipelines.tables import TABLES
+
+    config = session().config()
+    spark = open_session(config, "sql")
+    Lake.of(spark, config).register(TABLES)
+    if query is not None:
+        _run(spark, query, format_name)
+    else:
+        _prompt(spark, format_name)
+
+
+def _run(spark: SparkSession, query: str, format_name: str) -> None:
+    from pyspark.errors import PySparkException
+
+    try:
+        frame = spark.sql(query.strip().rstrip(";"))
+        show(frame.columns, frame.collect(), format_name)
+    except PySparkException as error:
+        sentence = str(error).strip().splitlines()[0]
+        raise ReelhouseError(f"the query failed: {sentence}", code="query_failed") from error
+
+
+def _prompt(spark: SparkSession, format_name: str) -> None:
+    import readline  # noqa: F401  # line editing and history for input()
+
+    if sys.stdin.isatty():
+        click.echo("end a query with ; and the prompt with Ctrl-D", err=True)
+    lines: list[str] = []
+    while True:
+        try:
+            lines.append(input(("sql> " if not lines else "...> ") if sys.stdin.isatty() else ""))
+        except EOFError:
+            break
+        if lines[-1].rstrip().endswith(";"):
+            _try(spark, "\n".join(lines), format_name)
+            lines = []
+    if "".join(lines).strip():
+        _run(spark, "\n".join(lines), format_name)
+
+
+def _try(spark: SparkSession, query: str, format_name: str) -> None:
+    """At a terminal a wrong query is told, and the prompt goes on."""
+    try:
+        _run(spark, query, format_name)
+    except (ReelhouseError, UsageError) as error:
+        if not sys.stdin.isatty():
+            raise
+        click.echo(str(error), err=True)

@@ -1,0 +1,81 @@
+"""`reelhouse status`: how the streams and the tables are."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+
+import click
+
+from pipelines.cli.main import session
+from pipelines.cli.output import plain, show
+
+_EPILOG = """\b
+Examples:
+  reelhouse status
+  reelhouse status --json
+"""
+_UNHEALTHY = ("stalled", "source unreachable", "never started")
+
+
+@click.command(epilog=_EPILOG)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
+    """Show each stream's lag and last batch, and each table's rows and freshness.
+
+    Exit code 1 when a stream is unhealthy: stalled for 5 minutes with work left, never started, or its source
+    does not answer.
+    """
+    from pipelines.engine.facts import quarantined, stream_facts, table_facts
+    from pipelines.engine.lake import Lake
+    from pipelines.session import open_session
+    from pipelines.tables import TABLES
+
+    config = session().config()
+    lake = Lake.of(open_session(config, "status"), config)
+    streams = stream_facts(lake, config)
+    tables = [table_facts(lake, table) for table in TABLES]
+    held = quarantined(lake)
+    healthy = not any(stream.health in _UNHEALTHY for stream in streams)
+    if as_json:
+        shown = {
+            "healthy": healthy,
+            "quarantined": held,
+            "streams": {
+                s.layer: {
+                    "lag_records": s.lag_records,
+                    "last_batch": s.last_batch,
+                    "last_batch_at": _rfc3339(s.last_batch_at),
+                    "idle_seconds": _seconds_since(s.last_batch_at),
+                    "health": s.health,
+                }
+                for s in streams
+            },
+            "tables": {
+                t.table.full_name: {"rows": t.rows, "fresh_until": plain(t.fresh_until)} for t in tables
+            },
+        }
+        click.echo(json.dumps(shown, indent=2))
+    else:
+        rows = [
+            (s.layer, s.health, s.lag_records, s.last_batch, _seconds_since(s.last_batch_at)) for s in streams
+        ]
+        show(("stream", "health", "lag (records)", "last batch", "idle (s)"), rows, "table")
+        click.echo()
+        show(
+            ("table", "rows", "fresh until"),
+            [(t.table.full_name, t.rows, t.fresh_until) for t in tables],
+            "table",
+        )
+        click.echo(f"\nquarantined: {held:,} records; healthy: {'yes' if healthy else 'no'}")
+    if not healthy:
+        ctx.exit(1)
+
+
+def _rfc3339(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(timezone.utc).isoformat()
+
+
+def _seconds_since(moment: datetime | None) -> int | None:
+    return None if moment is None else int((datetime.now(timezone.utc) - moment).total_seconds())

@@ -1,0 +1,1 @@
+"""Contracts: which fields an event has, and what makes a record valid."""

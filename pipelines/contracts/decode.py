@@ -1,0 +1,219 @@
+"""Decodes and validates JSON events by Spark's own expressions, compiled from the contracts.
+
+Guarantee: what `decode` accepts, the contract accepts, and the row is the event's. What it does not accept is
+in doubt, not refused: the referee (`pipelines.contracts.referee`) decides those few.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import reduce
+from typing import Any
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from pipelines.contracts.load import CANONICAL_FIELDS, Contract, all_fields, contracts, kind_of
+from pipelines.contracts.referee import Limits
+
+EVENT_TYPES = tuple(CANONICAL_FIELDS)
+NUMBER = "decimal(18,6)"
+_TYPES = {"string": "string", "date-time": "string", "number": NUMBER, "array": "array<string>"}
+_STRICT_TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-](0\d|1[0-7]):[0-5]\d)$"
+# One object, with objects of one level in it, and nothing behind: Spark's parser stops at the object's end.
+_STRING = r'"(?:[^"\\]++|\\.)*+"'
+_INNER = rf'\{{(?:[^{{}}"]++|{_STRING})*+\}}'
+_ONE_OBJECT = rf'^\s*\{{(?:[^{{}}"]++|{_STRING}|{_INNER})*+\}}\s*$'
+# The pattern's depth of recursion grows with the text (bytes).
+_LONGEST_PLAIN = 2_048
+_VERSION_HEADER = "schema-version"
+_CORRUPT = "_corrupt"
+_KNOWN = {"$schema", "$id", "title", "description", "type", "required", "properties", "if", "then"}
+_KNOWN_IN_FIELD = {"type", "enum", "minimum", "const", "description", "format", "items", "properties"}
+
+
+def struct_name(event_type: str) -> str:
+    """The column of `decode` that holds the fields of this event type."""
+    return event_type.replace("-", "_")
+
+
+def header(name: str) -> Column:
+    """The text of a Kafka header; null when there is none of that name."""
+    found = F.filter("headers", lambda h: h["key"] == name)
+    return F.when(F.col("headers").isNotNull(), F.try_element_at(found, F.lit(1))["value"].cast("string"))
+
+
+def event_type_of(types: Mapping[str, str]) -> Column:
+    """The event type of `topic` by the configured names; else by the CloudEvents header `ce_type`."""
+    by_topic = [F.when(F.col("topic") == topic, F.lit(event_type)) for topic, event_type in types.items()]
+    ce_type = F.regexp_replace(header("ce_type"), r"^media\.", "")
+    by_header = F.when(ce_type.isin(*EVENT_TYPES), ce_type)
+    return F.coalesce(*by_topic, by_header)
+
+
+def decode(records: DataFrame, limits: Limits, version: Column | None = None) -> DataFrame:
+    """The records with `schema_version`, `event_id`, `occurred_at`, a struct per event type, `accepted`.
+
+    `records` has bronze's columns and `event_type`. `version` is given with the referee's canonical text:
+    it overrides what the record tells, and nothing of the text is in doubt. No row is lost.
+    """
+    is_canonical = version is not None
+    for event_type in EVENT_TYPES:
+        records = records.withColumn(struct_name(event_type), _parsed(event_type, limits, is_canonical))
+    told = version if version is not None else _told_version()
+    records = records.withColumn("schema_version", told)
+    times = {t: F.col(f"{struct_name(t)}.timestamp") for t in EVENT_TYPES}
+    text = F.coalesce(*times.values())
+    strict = F.when(text.rlike(_STRICT_TIME), text.try_cast("timestamp"))
+    records = records.withColumn("occurred_at", strict)
+    records = records.withColumn("accepted", F.coalesce(_accepted(limits), F.lit(False)))
+    return records.withColumn("event_id", F.when(F.col("accepted"), _identity()))
+
+
+def _parsed(event_type: str, limits: Limits, is_canonical: bool) -> Column:
+    text = F.col("value").cast("string")
+    plain = (F.length("value") <= limits.max_bytes) & F.is_valid_utf8(text)
+    if not is_canonical:
+        plain = plain & (F.length("value") <= _LONGEST_PLAIN) & text.rlike(_ONE_OBJECT)
+        plain = plain & ~text.rlike(_doubtful(event_type))
+    options = {"columnNameOfCorruptRecord": _CORRUPT, "allowNonNumericNumbers": "false"}
+    parsed = F.from_json(text, _schema(event_type), options)
+    return F.when((F.col("event_type") == event_type) & plain, parsed)
+
+
+def _schema(event_type: str) -> str:
+    parts = [f"`{name}` {_type(field)}" for name, field in all_fields(event_type).items()]
+    return ", ".join([*parts, "`schemaVersion` int", f"`{_CORRUPT}` string"])
+
+
+def _type(field: dict[str, Any]) -> str:
+    kind = kind_of(field)
+    if kind != "object":
+        return _TYPES[kind]
+    inner = [f"`{name}`: {_type(sub)}" for name, sub in field["properties"].items()]
+    return f"struct<{', '.join(inner)}>"
+
+
+def _doubtful(event_type: str) -> str:
+    """A pattern of texts that Spark's parser would take although JSON or the contract may not.
+
+    The parser reads a number as text and text as a number, and does not tell null from absent. A hit inside
+    a string is harmless: the referee accepts the record.
+    """
+    strings: list[str] = []
+    numbers: list[str] = []
+    arrays: list[str] = []
+    for name, field in _flat(all_fields(event_type)):
+        kind = kind_of(field)
+        group = numbers if kind == "number" else arrays if kind == "array" else strings
+        if kind != "object":
+            group.append(re.escape(name))
+    element = r'"[^"\\]*"'
+    patterns = [
+        rf'"({"|".join(strings)})"\s*:\s*[^"\s]',
+        r"\\u00[2-7]",  # an escaped letter: it may be one of a field's name
+    ]
+    if numbers:
+        patterns.append(rf'"({"|".join(numbers)})"\s*:\s*[^-0-9\s]')
+    if arrays:
+        listed = rf"\[\s*({element}\s*(,\s*{element}\s*)*)?\]"
+        patterns.append(rf'"({"|".join(arrays)})"\s*:(?!\s*{listed})')
+    return "|".join(patterns)
+
+
+def _flat(fields: Mapping[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    found = []
+    for name, field in fields.items():
+        found.append((name, field))
+        if kind_of(field) == "object":
+            found += _flat(field["properties"])
+    return found
+
+
+def _told_version() -> Column:
+    told = header(_VERSION_HEADER)
+    in_header = F.when(told.rlike(r"^[0-9]{1,6}$"), told.cast("int")).otherwise(F.lit(-1))
+    fields = [F.col(f"{struct_name(t)}.schemaVersion") for t in EVENT_TYPES]
+    return F.when(told.isNotNull(), in_header).otherwise(F.coalesce(*fields, F.lit(1)))
+
+
+def _accepted(limits: Limits) -> Column:
+    moment, recorded = F.col("occurred_at"), F.col("timestamp")
+    seconds = int(limits.future.total_seconds())
+    in_time = (moment >= F.lit(limits.earliest)) & (
+        moment <= recorded + F.make_dt_interval(F.lit(0), F.lit(0), F.lit(0), F.lit(seconds))
+    )
+    by_version = [
+        (F.col("event_type") == event_type) & (F.col("schema_version") == contract.version) & valid
+        for event_type in EVENT_TYPES
+        for contract in contracts(event_type).values()
+        if (valid := _valid(contract)) is not None
+    ]
+    return in_time & reduce(lambda a, b: a | b, by_version)
+
+
+def _valid(contract: Contract) -> Column | None:
+    """The contract as a condition on its struct; None: it uses a keyword that only the referee knows."""
+    root = F.col(struct_name(contract.event_type))
+    condition = _compiled(contract.schema, root)
+    return None if condition is None else root.isNotNull() & root[_CORRUPT].isNull() & condition
+
+
+def _compiled(schema: dict[str, Any], root: Column) -> Column | None:
+    if not schema.keys() <= _KNOWN:
+        return None
+    conditions = [root[name].isNotNull() for name in schema.get("required", ())]
+    for name, field in schema.get("properties", {}).items():
+        if not field.keys() <= _KNOWN_IN_FIELD:
+            return None
+        conditions += _field_conditions(field, root[name])
+    if "if" in schema:
+        when, then = _compiled(schema["if"], root), _compiled(schema.get("then", {}), root)
+        if when is None or then is None:
+            return None
+        conditions.append(~when | then)
+    return reduce(lambda a, b: a & b, conditions, F.lit(True))
+
+
+def _field_conditions(field: dict[str, Any], column: Column) -> list[Column]:
+    found = []
+    if "enum" in field:
+        found.append(column.isNull() | column.isin(*[v for v in field["enum"] if v is not None]))
+    if "const" in field:
+        found.append(column.isNull() | (column == field["const"]))
+    if "minimum" in field:
+        found.append(column.isNull() | (column >= field["minimum"]))
+    for name, inner in field.get("properties", {}).items():
+        found += _field_conditions(inner, column[name])
+    return found
+
+
+def _identity() -> Column:
+    """`eventId`, else `ce_source` + `ce_id`, else SHA-256 over the type and the canonical fields."""
+    given = [_of_version(t, "eventId") for t in EVENT_TYPES]
+    return F.coalesce(*given, F.concat(header("ce_source"), header("ce_id")), *map(_digest, EVENT_TYPES))
+
+
+def _of_version(event_type: str, name: str) -> Column:
+    """A field, null where the record's version does not declare it."""
+    versions = [c.version for c in contracts(event_type).values() if name in c.fields]
+    field = F.col(struct_name(event_type))[name]
+    return F.when(F.col("schema_version").isin(*versions), field)
+
+
+def _digest(event_type: str) -> Column:
+    utc = F.date_format("occurred_at", "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'")
+    root = F.col(struct_name(event_type))
+    fields = [utc if name == "timestamp" else root[name] for name in CANONICAL_FIELDS[event_type]]
+    escaped = [F.replace(F.replace(f, F.lit("\\"), F.lit("\\\\")), F.lit("\n"), F.lit("\\n")) for f in fields]
+    return F.when(root.isNotNull(), F.sha2(F.concat_ws("\n", F.lit(event_type), *escaped), 256))
+
+
+def field(event_type: str, path: str) -> Column:
+    """A contract's field by its path (`device.platform`), null where the version does not declare it."""
+    name, *inner = path.split(".")
+    column = _of_version(event_type, name)
+    for part in inner:
+        column = column[part]
+    return column

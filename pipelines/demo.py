@@ -1,0 +1,112 @@
+"""`make demo`: broker, real and simulated events, streams, and what came out of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pipelines import broker
+from pipelines.adapters import media_player
+from pipelines.config import Config, load_config
+from pipelines.errors import ReelhouseError
+from pipelines.produce import produce
+from pipelines.simulate.clients import parse_time
+from pipelines.simulate.model import DEFAULT_DAYS, DEFAULT_SEED, DEFAULT_USERS
+from pipelines.simulate.records import from_milliseconds
+from pipelines.simulate.reference import ContentUpload, UserAction, compute
+from pipelines.simulate.write import write_simulation
+
+SIMULATION, REAL = Path(".work/simulation"), Path(".work/media_player_events.ndjson")
+SOURCE = Path("data/media_player_events/events.csv")
+_DONE = Path(".work/demo-published.json")
+_NEXT = """
+what to try next:
+  .venv/bin/reelhouse sql "SELECT media_id, plays FROM gold.media_daily ORDER BY plays DESC LIMIT 5"
+  .venv/bin/reelhouse tables gold.playbacks
+  .venv/bin/reelhouse sql "SELECT reasons[0].code, count(*) FROM silver.quarantine GROUP BY 1 ORDER BY 2 DESC"
+  .venv/bin/reelhouse run &        # then: reelhouse simulate --users 50 --days 1 --seed 2 --rate 500
+  make clean                       # stops the broker and removes .work"""
+
+
+def main() -> int:
+    """Run the demo; 1 when it fails or a count differs from the truth."""
+    try:
+        return _demo(load_config())
+    except ReelhouseError as error:
+        print(f"reelhouse: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _demo(config: Config) -> int:
+    began = time.monotonic()
+    _say("starting the broker")
+    broker.start(config)
+    config = broker.with_embedded_broker(config)
+    _say("simulating viewers")
+    media_player.write(SOURCE, REAL)
+    write_simulation(SIMULATION, DEFAULT_USERS, DEFAULT_DAYS, DEFAULT_SEED)
+    _say("publishing")
+    done = produce(config, [REAL, SIMULATION / "events.ndjson"])
+    _say(f"published {done.count:,} events; running bronze, silver and gold")
+    from pipelines.engine.lake import Lake
+    from pipelines.engine.stream import Streams
+    from pipelines.session import open_session
+    from pipelines.tables import LAYERS
+
+    spark = open_session(config, "demo")
+    Streams(spark, config, LAYERS, _say).run(available_now=True)
+    wrong = _compare(Lake.of(spark, config))
+    print(f"\ndone in {time.monotonic() - began:.0f} s; the tables are under {config.storage.root}{_NEXT}")
+    return 1 if wrong else 0
+
+
+def _compare(lake: Any) -> bool:
+    """Print each table's rows beside the truth: simulated events, and the real ones."""
+    from pipelines.tables import GOLD, SILVER
+
+    counts = json.loads((SIMULATION / "truth" / "counts.json").read_text())
+    actions, uploads = _real_events()
+    expected = {
+        "silver.user_actions": counts["valid"]["user-action"] + len(actions),
+        "silver.content_uploads": counts["valid"]["content-upload"] + len(uploads),
+        "silver.system_events": counts["valid"]["system-event"],
+        "silver.quarantine": counts["broken_total"],
+    }
+    # Real and simulated events share neither users nor media nor days, so their rows add up.
+    for name, rows in compute(actions, uploads).items():
+        expected[f"gold.{name}"] = counts["rows"][name] + len(rows)
+    print(f"\n{'table':<24}{'rows':>10}{'expected':>10}")
+    wrong = False
+    for table in (*SILVER, *GOLD):
+        rows, wanted = lake.read(table).count(), expected.get(table.full_name)
+        wrong = wrong or (wanted is not None and wanted != rows)
+        print(f"{table.full_name:<24}{rows:>10,}{'' if wanted is None else f'{wanted:>10,}'}")
+    return wrong
+
+
+def _real_events() -> tuple[list[UserAction], list[ContentUpload]]:
+    """The adapter's events as the reference takes them."""
+    actions: list[UserAction] = []
+    uploads: list[ContentUpload] = []
+    for line in REAL.read_text(encoding="utf-8").splitlines():
+        envelope = json.loads(line)
+        event = json.loads(envelope["value"])
+        at = parse_time(event["timestamp"])
+        if envelope["topic"] == media_player.USER_ACTIONS_TOPIC:
+            fields = (event["eventId"], event["userId"], event["action"], at, event["mediaId"])
+            actions.append(UserAction(*fields, from_milliseconds(envelope["timestamp_ms"])))
+        else:
+            about = (event["eventId"], event["mediaId"], event["creatorId"], event["title"], event["status"])
+            uploads.append(ContentUpload(*about, at))
+    return actions, uploads
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""The engine: executes the tables' declarations as streams and rebuilds; all I/O of the lake is here."""

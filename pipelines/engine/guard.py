@@ -1,0 +1,119 @@
+"""What must hold before a stream starts: one writer, its own checkpoint, the same topics as before."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+from pipelines.config import Config
+from pipelines.engine.lake import Lake, unwritable
+from pipelines.errors import ReelhouseError
+from pipelines.tables import OF_LAYER
+from pipelines.topics import identities
+
+
+@contextlib.contextmanager
+def only_writer(lake: Lake, layers: Sequence[str]) -> Iterator[None]:
+    """Hold the layers against every other writer of this root. Raises ReelhouseError (`already_running`).
+
+    By a lock of the operating system, which ends with the process however it ends. On object storage there
+    is no such lock: there the scheduler must keep a second writer away.
+    """
+    if "://" in lake.root:
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        for layer in layers:
+            stack.enter_context(_lock(Path(lake.root) / "_locks" / f"{layer}.lock", layer))
+        yield
+
+
+@contextlib.contextmanager
+def _lock(path: Path, layer: str) -> Iterator[None]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise unwritable(str(path.parent.parent), error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            message = (
+                f"another process writes the {layer} layer already: {_holder(file)}; stop it first, or "
+                "let it do the work"
+            )
+            raise ReelhouseError(message, code="already_running") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def _holder(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read() or "an unknown process"
+
+
+def require_checkpoint(lake: Lake, layer: str) -> None:
+    """Refuse to read everything anew into tables that hold it: without its checkpoint a stream would.
+
+    Raises ReelhouseError (`checkpoint_lost`).
+    """
+    checkpoint = lake.checkpoint(layer)
+    if lake.read_text(f"{checkpoint}/metadata") is not None:
+        return
+    written = [t.full_name for t in OF_LAYER[layer] if lake.exists(t) and not lake.read(t).isEmpty()]
+    if written:
+        message = (
+            f"the checkpoint {checkpoint} is gone, but {', '.join(written)} holds what it had read; restore "
+            f"the checkpoint, or remove the {layer} tables to read everything again"
+        )
+        raise ReelhouseError(message, code="checkpoint_lost")
+
+
+def query_id(lake: Lake, layer: str) -> str | None:
+    """The identity of the layer's checkpoint; None before its first start."""
+    text = lake.read_text(f"{lake.checkpoint(layer)}/metadata")
+    return str(json.loads(text)["id"]) if text else None
+
+
+def require_same_topics(lake: Lake, config: Config) -> None:
+    """Refuse topics that were made anew since the last start: their offsets mean other records now.
+
+    Raises ReelhouseError (`topic_recreated`, `topic_missing`, `broker_unreachable`).
+    """
+    found = identities(config)
+    missing = [name for name in input_topics(config) if name not in found]
+    if missing:
+        message = (
+            f"the topic {', '.join(missing)} does not exist on {config.kafka.bootstrap_servers}; create it, "
+            "or correct kafka.topics (`reelhouse broker start` creates the topics of the embedded broker)"
+        )
+        raise ReelhouseError(message, code="topic_missing")
+    path = f"{lake.checkpoint('bronze')}-topics.json"
+    text = lake.read_text(path)
+    known: dict[str, str] = json.loads(text) if text else {}
+    changed = [name for name, identity in found.items() if known.get(name, identity) != identity]
+    if changed:
+        message = (
+            f"the topic {', '.join(sorted(changed))} was deleted and created anew since the last run, so its "
+            "offsets count other records; use a new storage.root, or point kafka.topics at the former one"
+        )
+        raise ReelhouseError(message, code="topic_recreated")
+    if found != known:
+        lake.write_text(path, json.dumps({**known, **found}, indent=1, sort_keys=True))
+
+
+def input_topics(config: Config) -> list[str]:
+    """The topics that bronze reads by name; none when it subscribes to a pattern."""
+    topics = config.kafka.topics
+    if config.kafka.subscribe_pattern:
+        return []
+    return [topics.user_actions, topics.content_uploads, topics.system_events]

@@ -1,0 +1,183 @@
+"""The lake's storage: where tables are, how they are made, read and written. Delta I/O is only here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+
+from pipelines.config import Config
+from pipelines.declare import Table
+from pipelines.errors import ReelhouseError
+
+_PROPERTIES = {
+    # Batches are small and many: Delta merges their files after a commit, when 50 have come together.
+    "delta.autoOptimize.autoCompact": "true",
+    "delta.checkpointInterval": "50",
+}
+
+
+@dataclass(frozen=True)
+class Txn:
+    """Identity of one batch's write to one table: the same identity is never written twice."""
+
+    app_id: str
+    version: int
+
+
+@dataclass(frozen=True)
+class Lake:
+    """The tables under one storage root, seen through one Spark session."""
+
+    spark: SparkSession
+    root: str
+
+    @classmethod
+    def of(cls, spark: SparkSession, config: Config) -> Lake:
+        """The configured lake; a relative root is made absolute."""
+        root = config.storage.root.rstrip("/")
+        return cls(spark, root if "://" in root else str(Path(root).resolve()))
+
+    def path(self, table: Table) -> str:
+        """`<root>/<layer>/<name>`."""
+        return f"{self.root}/{table.layer}/{table.name}"
+
+    def checkpoint(self, layer: str) -> str:
+        """Folder of the checkpoint of a layer's stream."""
+        return f"{self.root}/_checkpoints/{layer}"
+
+    def exists(self, table: Table) -> bool:
+        """Whether the table has been made."""
+        return DeltaTable.isDeltaTable(self.spark, self.path(table))
+
+    def create(self, tables: Iterable[Table]) -> None:
+        """Make the tables that are missing, and add columns that are new. Raises ReelhouseError."""
+        for table in tables:
+            try:
+                if not self.exists(table):
+                    self._make(table)
+                else:
+                    self._add_columns(table)
+            except Exception as error:
+                raise unwritable(self.root, error) from error
+
+    def _make(self, table: Table) -> None:
+        builder = DeltaTable.createIfNotExists(self.spark).location(self.path(table)).comment(table.comment)
+        builder = builder.addColumns(table.schema())
+        if table.partition_cols:
+            builder = builder.partitionedBy(*table.partition_cols)
+        for key, value in _PROPERTIES.items():
+            builder = builder.property(key, value)
+        builder.execute()
+
+    def _add_columns(self, table: Table) -> None:
+        held = self.read(table).columns
+        missing = [c for c in table.columns if c.name not in held]
+        if missing:
+            added = ", ".join(f"`{c.name}` {c.type} COMMENT {json.dumps(c.comment)}" for c in missing)
+            self.spark.sql(f"ALTER TABLE delta.`{self.path(table)}` ADD COLUMNS ({added})")
+
+    def read(self, table: Table, version: int | None = None) -> DataFrame:
+        """The table's rows, now or at a version of its log. Raises ReelhouseError (`table_missing`)."""
+        reader = self.spark.read.format("delta")
+        if version is not None:
+            reader = reader.option("versionAsOf", version)
+        try:
+            return reader.load(self.path(table))
+        except Exception as error:
+            if not self.exists(table):
+                message = f"there is no {table.full_name} under {self.root} yet; start `reelhouse run` first"
+                raise ReelhouseError(message, code="table_missing") from error
+            raise
+
+    def version(self, table: Table) -> int:
+        """The newest version of the table's log."""
+        jvm: Any = self.spark._jvm
+        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self.spark._jsparkSession, self.path(table))
+        return int(log.update(False, _none(jvm), _none(jvm)).version())
+
+    def append(self, table: Table, rows: DataFrame, txn: Txn) -> None:
+        """Add rows, once for each `txn`."""
+        _writer(rows, table, txn).mode("append").save(self.path(table))
+
+    def overwrite(self, table: Table, rows: DataFrame, txn: Txn | None = None) -> None:
+        """Replace the whole table in one commit."""
+        _writer(rows, table, txn).mode("overwrite").save(self.path(table))
+
+    def overwrite_partitions(self, table: Table, rows: DataFrame, txn: Txn) -> None:
+        """Replace, in one commit, the partitions that `rows` have rows of."""
+        writer = _writer(rows, table, txn).mode("overwrite").option("partitionOverwriteMode", "dynamic")
+        writer.save(self.path(table))
+
+    def replace_where(self, table: Table, rows: DataFrame, predicate: str, txn: Txn | None = None) -> None:
+        """In one commit delete the rows that fulfil `predicate`, and add `rows`, whatever they fulfil."""
+        _writer(rows, table, txn).mode("overwrite").option("replaceWhere", predicate).save(self.path(table))
+
+    def register(self, tables: Iterable[Table]) -> None:
+        """Name the existing tables `<layer>.<name>` in this session's SQL."""
+        for table in tables:
+            if self.exists(table):
+                self.spark.sql(f"CREATE DATABASE IF NOT EXISTS {table.layer}")
+                self.spark.sql(
+                    f"CREATE TABLE IF NOT EXISTS {table.full_name} USING DELTA LOCATION '{self.path(table)}'"
+                )
+
+    def read_text(self, path: str) -> str | None:
+        """A small file's text; None when there is none."""
+        rows = self._files(path).exists(self._hadoop(path))
+        if not rows:
+            return None
+        stream = self._files(path).open(self._hadoop(path))
+        try:
+            data = self._jvm().org.apache.commons.io.IOUtils.toByteArray(stream)
+            return bytes(data).decode()
+        finally:
+            stream.close()
+
+    def write_text(self, path: str, text: str) -> None:
+        """Write a small file whole: it appears under its name only when complete."""
+        files, target = self._files(path), self._hadoop(path)
+        partial = self._hadoop(path + ".tmp")
+        stream = files.create(partial, True)
+        stream.write(bytearray(text.encode()))
+        stream.close()
+        files.delete(target, False)
+        files.rename(partial, target)
+
+    def _jvm(self) -> Any:
+        return self.spark._jvm
+
+    def _hadoop(self, path: str) -> Any:
+        return self._jvm().org.apache.hadoop.fs.Path(path)
+
+    def _files(self, path: str) -> Any:
+        configuration = self.spark._jsparkSession.sessionState().newHadoopConf()
+        return self._hadoop(path).getFileSystem(configuration)
+
+
+def _none(jvm: Any) -> Any:
+    return jvm.scala.Option.empty()
+
+
+def _writer(rows: DataFrame, table: Table, txn: Txn | None) -> Any:
+    writer = rows.select(*table.column_names).write.format("delta")
+    if table.partition_cols:
+        writer = writer.partitionBy(*table.partition_cols)
+    if txn is not None:
+        writer = writer.option("txnAppId", txn.app_id).option("txnVersion", txn.version)
+    return writer
+
+
+def unwritable(root: str, error: Exception) -> ReelhouseError:
+    """What a failed write to the root means, in a sentence."""
+    text = str(error)
+    if "No space left" in text:
+        return ReelhouseError(f"the disk of {root} is full; free some space", code="disk_full")
+    line = text.splitlines()[0] if text else type(error).__name__
+    message = f"the storage root {root} cannot be written ({line[:200]}); allow it, or set storage.root"
+    return ReelhouseError(message, code="storage_unwritable")

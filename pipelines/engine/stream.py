@@ -1,0 +1,229 @@
+"""Runs the layers' streams: each in turn takes what is there, then the next.
+
+In lock-step, because on one machine streams that run side by side compete for the same cores, and every layer
+would be late. Each layer is a Structured Streaming query of its own, with its own checkpoint, so that layers
+can also run as applications of their own. A query is started for each round: that costs about as much as a
+trigger, and it makes new columns and contracts seen without a restart.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.errors import StreamingQueryException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+from pyspark.sql.streaming.readwriter import DataStreamWriter
+
+from pipelines.bronze import events
+from pipelines.config import Config
+from pipelines.engine import guard
+from pipelines.engine.gold_step import GoldStep, changes
+from pipelines.engine.lake import Lake
+from pipelines.engine.silver_step import SilverStep
+from pipelines.errors import ReelhouseError
+from pipelines.kafka_clients import answers, spark_options
+from pipelines.silver import content_uploads, user_actions
+from pipelines.tables import LAYERS, OF_LAYER
+
+Step = Callable[[DataFrame, int, Lake], None]
+Report = Callable[[str], None]
+"""Called with a line for people."""
+
+# About what a record takes in bronze and in silver (bytes): batches of files are cut by size, not by count.
+_BYTES_PER_RECORD = {"silver": 100, "gold": 60}
+_STOPPED = "reelhouse: stopped between batches"
+_RETRY_SECONDS = 5.0
+
+
+@dataclass
+class Round:
+    """What one turn of a layer did."""
+
+    layer: str
+    records: int = 0
+    batches: int = 0
+    seconds: float = 0.0
+
+
+class Streams:
+    """The streams of one lake in this process."""
+
+    def __init__(self, spark: SparkSession, config: Config, layers: Sequence[str], report: Report) -> None:
+        self._spark, self._config, self._report = spark, config, report
+        self._layers = [layer for layer in LAYERS if layer in layers]
+        self._lake = Lake.of(spark, config)
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """Ask `run` to end after the running batch."""
+        self._stop.set()
+
+    def run(self, available_now: bool) -> list[Round]:
+        """Run until `stop`, or with `available_now` until what is there now is in every layer.
+
+        Exactly once into every table, whenever this process ends. Raises ReelhouseError (`already_running`,
+        `checkpoint_lost`, `topic_missing`, `topic_recreated`, `offsets_expired`, `storage_unwritable`, …).
+        """
+        with guard.only_writer(self._lake, self._layers):
+            self._prepare(available_now)
+            totals = {layer: Round(layer) for layer in self._layers}
+            while not self._stop.is_set():
+                done = sum(self._turn(totals[layer], available_now) for layer in self._layers)
+                if available_now:
+                    break
+                if not done:
+                    self._stop.wait(self._config.stream.poll_seconds)
+            return list(totals.values())
+
+    def _prepare(self, available_now: bool) -> None:
+        while "bronze" in self._layers and not self._stop.is_set():
+            try:
+                guard.require_same_topics(self._lake, self._config)
+                break
+            except ReelhouseError as error:
+                if error.code != "broker_unreachable" or available_now:
+                    raise
+                self._wait_for_broker(str(error))
+        for layer in self._layers:
+            guard.require_checkpoint(self._lake, layer)
+            self._lake.create(OF_LAYER[layer])
+        if self._layers == ["gold"]:
+            self._lake.read(user_actions.TABLE)
+        elif self._layers == ["silver"]:
+            self._lake.read(events.TABLE)
+
+    def _turn(self, total: Round, available_now: bool) -> int:
+        """One round of a layer; returns the records it took."""
+        if self._stop.is_set():
+            return 0
+        began = time.monotonic()
+        try:
+            records, batches = self._drain(total.layer)
+        except StreamingQueryException as error:
+            if _STOPPED in str(error):
+                return 0
+            failure = self._explained(total.layer, error)
+            if failure.code != "broker_unreachable" or available_now:
+                raise failure from error
+            self._wait_for_broker(str(failure))
+            return 0
+        seconds = time.monotonic() - began
+        if records:
+            total.records, total.batches = total.records + records, total.batches + batches
+            total.seconds += seconds
+            rate = records / seconds
+            self._report(f"{total.layer}: {records:,} records in {seconds:.1f} s ({rate:,.0f}/s)")
+        return records
+
+    def _drain(self, layer: str) -> tuple[int, int]:
+        if layer == "bronze" and not answers(self._config):
+            servers = self._config.kafka.bootstrap_servers
+            raise StreamingQueryException(f"no broker answers at {servers}: TimeoutException")
+        query = self._start(layer)
+        while query.isActive:
+            query.awaitTermination(1)
+            # Bronze may stop anywhere: Spark's own sink is exactly once. The others end between batches.
+            if self._stop.is_set() and layer == "bronze":
+                query.stop()
+        query.awaitTermination()  # raises what it failed of
+        return _taken(query)
+
+    def _start(self, layer: str) -> StreamingQuery:
+        writer = {"bronze": self._bronze, "silver": self._silver, "gold": self._gold}[layer]()
+        writer = writer.queryName(layer).option("checkpointLocation", self._lake.checkpoint(layer))
+        if layer == "bronze":
+            return writer.format("delta").trigger(availableNow=True).start(self._lake.path(events.TABLE))
+        return writer.trigger(availableNow=True).start()
+
+    def _bronze(self) -> DataStreamWriter:
+        kafka, stream = self._config.kafka, self._config.stream
+        reader = self._spark.readStream.format("kafka").options(**spark_options(self._config))
+        if kafka.subscribe_pattern:
+            reader = reader.option("subscribePattern", kafka.subscribe_pattern)
+        else:
+            reader = reader.option("subscribe", ",".join(guard.input_topics(self._config)))
+        records = (
+            reader.option("includeHeaders", "true")
+            .option("startingOffsets", "earliest")
+            .option("failOnDataLoss", str(kafka.fail_on_data_loss).lower())
+            # One group for all rounds: Spark then goes on with the consumers of the round before.
+            .option("kafka.group.id", kafka.options.get("group.id", "reelhouse-bronze"))
+            .option("maxOffsetsPerTrigger", stream.max_records_per_batch)
+            .load()
+        )
+        return events.events(records).writeStream.outputMode("append")
+
+    def _silver(self) -> DataStreamWriter:
+        return self._stepped("silver", SilverStep, self._stream_of(events.TABLE, "silver"))
+
+    def _gold(self) -> DataStreamWriter:
+        actions = self._stream_of(user_actions.TABLE, "gold")
+        uploads = self._stream_of(content_uploads.TABLE, "gold")
+        return self._stepped("gold", GoldStep, changes(actions, uploads))
+
+    def _stream_of(self, table: Any, layer: str) -> DataFrame:
+        size = self._config.stream.max_records_per_batch * _BYTES_PER_RECORD[layer]
+        # From the first commit, in the order of commits: a snapshot would come in the order of its files.
+        reader = self._spark.readStream.format("delta").option("startingVersion", 0)
+        return reader.option("maxBytesPerTrigger", f"{size}b").load(self._lake.path(table))
+
+    def _stepped(
+        self, layer: str, step_type: type[SilverStep | GoldStep], source: DataFrame
+    ) -> DataStreamWriter:
+        def run_batch(batch: DataFrame, batch_id: int) -> None:
+            if self._stop.is_set():
+                # Before anything is done: the batch is taken again at the next start.
+                raise InterruptedError(_STOPPED)
+            lake = Lake(batch.sparkSession, self._lake.root)
+            # The checkpoint's own identity: batch ids count anew in a new checkpoint.
+            app_id = f"reelhouse/{guard.query_id(lake, layer)}"
+            step_type(self._config, app_id)(batch, batch_id, lake)
+
+        return source.writeStream.foreachBatch(run_batch)
+
+    def _wait_for_broker(self, sentence: str) -> None:
+        self._report(f"{sentence}; waiting for it to return")
+        while not self._stop.wait(_RETRY_SECONDS):
+            if answers(self._config):
+                self._report("the broker answers again")
+                return
+
+    def _explained(self, layer: str, error: Exception) -> ReelhouseError:
+        text = str(error)
+        servers = self._config.kafka.bootstrap_servers
+        if layer == "bronze" and ("data may have been lost" in text or "OFFSET_CHANGED" in text.upper()):
+            message = (
+                "records expired in Kafka before they were read, so the bronze stream stopped; restore them, "
+                "or accept the gap with kafka.fail_on_data_loss=false for one run"
+            )
+            return ReelhouseError(message, code="offsets_expired")
+        if "UnknownTopicOrPartition" in text:
+            message = f"a topic of the bronze stream does not exist on {servers}; create it again"
+            return ReelhouseError(message, code="topic_missing")
+        if layer == "bronze" and ("TimeoutException" in text or "org.apache.kafka" in text):
+            message = f"no Kafka broker answers at {servers}; start it, or correct kafka.bootstrap_servers"
+            return ReelhouseError(message, code="broker_unreachable")
+        if "No space left on device" in text:
+            return ReelhouseError(f"the disk of {self._lake.root} is full; free some space", code="disk_full")
+        if "Permission denied" in text or "Mkdirs failed" in text:
+            message = f"the storage root {self._lake.root} cannot be written; allow it, or set storage.root"
+            return ReelhouseError(message, code="storage_unwritable")
+        return ReelhouseError(f"the {layer} stream failed: {_first_cause(text)}", code="stream_failed")
+
+
+def _first_cause(text: str) -> str:
+    """What Spark says went wrong, without the plan that it adds."""
+    found = re.search(r"terminated with exception: (.*)", text)
+    return (found.group(1) if found else text.strip().partition("\n")[0])[:300]
+
+
+def _taken(query: StreamingQuery) -> tuple[int, int]:
+    """Records and batches of a finished query (the last ten batches, which Spark remembers)."""
+    found = [p for p in query.recentProgress if p.numInputRows]
+    return sum(p.numInputRows for p in found), len(found)

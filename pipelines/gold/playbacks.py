@@ -1,0 +1,163 @@
+"""`gold.playbacks`: one row per play, by the spec's definition of a playback."""
+
+from __future__ import annotations
+
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from pipelines.declare import Column, Table
+
+OPENING = ("play", "resume")
+UNKNOWN_LIMIT_SECONDS = 4 * 3600
+"""How long a playback may last when the media's duration is unknown (seconds)."""
+COUNTED_SECONDS = 30
+SHORT_MEDIA_SECONDS = 60
+COMPLETED_SHARE = "0.95"
+SECONDS = "decimal(18,6)"
+
+TABLE = Table(
+    layer="gold",
+    name="playbacks",
+    grain="one play",
+    comment="Every play or resume, with how it ended and how long it was watched.",
+    columns=(
+        Column("playback_id", "string", "event_id of the event that opened it."),
+        Column("user_id", "string", "The viewer."),
+        Column("media_id", "string", "The media."),
+        Column("started_at", "timestamp", "When it began (UTC)."),
+        Column("ended_at", "timestamp", "When it ended (UTC); null: open or abandoned."),
+        Column(
+            "end_reason",
+            "string",
+            "paused, skipped, completed, restarted, switched, abandoned (no end known) or open.",
+        ),
+        Column("watch_seconds", SECONDS, "ended_at - started_at (seconds); null: open or abandoned."),
+        Column("start_position_seconds", SECONDS, "Position in the media at the start (seconds)."),
+        Column("is_counted", "boolean", "Watched 30 s, or half of a media shorter than 60 s."),
+        Column("is_completed", "boolean", "Ended as completed, or reached 95 % of the duration."),
+        Column("platform", "string", "Platform of the player."),
+        Column("region", "string", "Region of the viewer."),
+        Column("server_id", "string", "Server that streamed the media."),
+        Column("event_date", "date", "UTC date of started_at; the table is partitioned by it."),
+        Column(
+            "is_final",
+            "boolean",
+            "false: still open, or ended so lately that events in normal disorder may change it.",
+        ),
+    ),
+    keys=("playback_id",),
+    partition_cols=("is_final", "event_date"),
+    freshness="started_at",
+)
+
+ACTION_COLUMNS = (
+    *("event_id", "user_id", "action", "occurred_at", "media_id", "record_timestamp"),
+    *("position_seconds", "platform", "region", "server_id"),
+)
+"""What this definition reads of `silver.user_actions`."""
+
+
+def playbacks(actions: DataFrame, durations: DataFrame, clock: DataFrame, jitter_seconds: int) -> DataFrame:
+    """Every playback that `actions` open.
+
+    `actions` are user actions, each once (`ACTION_COLUMNS`); `durations` holds `media_id` and
+    `duration_seconds` of media whose duration is known; `clock` is one row with the stream's `clock`.
+    A row is final when what decided its end lies more than `jitter_seconds` before the clock.
+    """
+    known = durations.select("media_id", "duration_seconds")
+    opened = _with_next(actions).where(F.col("action").isin(*OPENING))
+    joined = opened.join(known, "media_id", "left").crossJoin(F.broadcast(clock))
+    ended = _with_end(joined)
+    horizon = F.expr(f"clock - make_dt_interval(0, 0, 0, {jitter_seconds})")
+    watched = F.col("watch_seconds")
+    duration, position = F.col("duration_seconds"), F.coalesce("position_seconds", F.lit(0))
+    is_short = duration < SHORT_MEDIA_SECONDS
+    counted = (watched >= COUNTED_SECONDS) | (is_short & (watched * 2 >= duration))
+    reached = position + watched >= duration * F.lit(COMPLETED_SHARE).cast("decimal(3,2)")
+    return ended.select(
+        F.col("event_id").alias("playback_id"),
+        "user_id",
+        "media_id",
+        F.col("occurred_at").alias("started_at"),
+        "ended_at",
+        "end_reason",
+        "watch_seconds",
+        F.col("position_seconds").alias("start_position_seconds"),
+        F.coalesce(counted, F.lit(False)).alias("is_counted"),
+        ((F.col("end_reason") == "completed") | F.coalesce(reached, F.lit(False))).alias("is_completed"),
+        "platform",
+        "region",
+        "server_id",
+        F.to_date("occurred_at").alias("event_date"),
+        F.coalesce((F.col("end_reason") != "open") & (F.col("settled_at") < horizon), F.lit(False)).alias(
+            "is_final"
+        ),
+    )
+
+
+def _with_next(actions: DataFrame) -> DataFrame:
+    """Each event with `next`: the user's next event, seeks of the event's own media passed over.
+
+    Backwards in time, so that each step looks at rows already passed: linear, whatever a user's history.
+    The next event is the nearer of two: the next that is no seek, and the next about other media.
+    """
+    backwards = Window.partitionBy("user_id").orderBy(F.desc("occurred_at"), F.desc("event_id"))
+    passed = backwards.rowsBetween(Window.unboundedPreceding, -1)
+    here = backwards.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    event = F.struct("occurred_at", "event_id", "action", "media_id")
+    following = F.lag(event).over(backwards)
+    of_other_media = F.when(following["media_id"] != F.col("media_id"), following)
+    return (
+        actions.select(*ACTION_COLUMNS)
+        .withColumn("no_seek", F.last(F.when(F.col("action") != "seek", event), True).over(passed))
+        .withColumn("of_other_media", of_other_media)
+        .withColumn("other", F.last("of_other_media", True).over(here))
+        .withColumn("next", F.least("no_seek", "other"))
+    )
+
+
+def _with_end(opened: DataFrame) -> DataFrame:
+    """Adds `end_reason`, `ended_at`, `watch_seconds` and `settled_at`, when the end was decided."""
+    started = F.unix_micros("occurred_at")
+    duration, position = F.col("duration_seconds"), F.coalesce("position_seconds", F.lit(0))
+    remaining = F.greatest(F.lit(0).cast(SECONDS), (duration - position).cast(SECONDS))
+    is_known = duration.isNotNull()
+    limit = F.when(is_known, (remaining * 1_000_000).cast("bigint")).otherwise(
+        F.lit(UNKNOWN_LIMIT_SECONDS * 1_000_000)
+    )
+    following = F.col("next")
+    last_moment = F.timestamp_micros(started + limit)
+    in_time = F.coalesce(following["occurred_at"] <= F.col("last_moment"), F.lit(False))
+    passed = following.isNotNull() | F.coalesce(F.col("clock") > F.col("last_moment"), F.lit(False))
+    reason = (
+        F.when(in_time & (following["media_id"] != F.col("media_id")), "switched")
+        .when(in_time, _reason_of(following["action"]))
+        .when(passed & is_known, "completed")
+        .when(passed, "abandoned")
+        .otherwise("open")
+    )
+    ended_at = F.when(in_time, following["occurred_at"]).when(passed & is_known, F.col("last_moment"))
+    settled_at = F.when(in_time, following["occurred_at"]).otherwise(F.col("last_moment"))
+    watched = ((F.unix_micros("ended_at") - started) / F.lit(1_000_000).cast("decimal(7,0)")).cast(SECONDS)
+    return (
+        opened.withColumn("last_moment", last_moment)
+        .withColumn("end_reason", reason)
+        .withColumn("ended_at", ended_at)
+        .withColumn("settled_at", settled_at)
+        .withColumn("watch_seconds", watched)
+    )
+
+
+def _reason_of(action: SparkColumn) -> SparkColumn:
+    return (
+        F.when(action == "pause", "paused")
+        .when(action == "skip", "skipped")
+        .when(action == "complete", "completed")
+        .otherwise("restarted")
+    )
+
+
+def stream_clock(actions: DataFrame) -> DataFrame:
+    """One row: the stream's clock, the greatest min(occurred_at, record_timestamp); null without events."""
+    return actions.agg(F.max(F.least("occurred_at", "record_timestamp")).alias("clock"))

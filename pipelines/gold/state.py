@@ -1,0 +1,111 @@
+"""What the incremental gold tables remember between batches: bounded by what is being watched, and by keys.
+
+Internal: no promise to users. Both are pure functions of silver, so `rebuild` makes them anew.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from pipelines.declare import Column, Table
+from pipelines.gold.playbacks import ACTION_COLUMNS, OPENING
+
+_TYPES = {"occurred_at": "timestamp", "record_timestamp": "timestamp", "position_seconds": "decimal(18,6)"}
+
+RECENT_ACTIONS = Table(
+    layer="ops",
+    name="recent_actions",
+    grain="one event",
+    comment="User actions that may still decide a playback: recent ones, and openers of those not final.",
+    columns=tuple(
+        Column(name, _TYPES.get(name, "string"), "As in silver.user_actions.") for name in ACTION_COLUMNS
+    ),
+    keys=("event_id",),
+    internal=True,
+)
+COUNTED_ONCE = Table(
+    layer="ops",
+    name="counted_once",
+    grain="one thing that is counted once",
+    comment="Viewers by media and day, users by day, first days of users, first plays of media.",
+    columns=(
+        Column("kind", "string", "viewer, user_day, user or media."),
+        Column("event_date", "date", "UTC date; for kind user the first one; null for media."),
+        Column("user_id", "string", "The user; null for media."),
+        Column("media_id", "string", "The media, for kinds viewer and media."),
+        Column("first_at", "timestamp", "Start of the media's first playback (UTC), for kind media."),
+    ),
+    keys=("kind", "event_date", "user_id", "media_id", "first_at"),
+    partition_cols=("kind",),
+    internal=True,
+)
+
+
+def recent_actions(actions: DataFrame, playbacks: DataFrame, horizon: DataFrame) -> DataFrame:
+    """Of `actions`, those at or after the `horizon` (one row), and those whose playback is not final."""
+    unsettled = playbacks.where(~F.col("is_final")).select(F.col("playback_id").alias("event_id"))
+    marked = actions.join(unsettled.withColumn("unsettled", F.lit(True)), "event_id", "left")
+    kept = marked.crossJoin(F.broadcast(horizon)).where(
+        F.col("unsettled") | F.coalesce(F.col("occurred_at") >= F.col("horizon"), F.lit(False))
+    )
+    return kept.select(*ACTION_COLUMNS)
+
+
+def counted_once(actions: DataFrame) -> DataFrame:
+    """Everything in `actions` that is counted once, each once."""
+    days = actions.select("user_id", "action", "occurred_at", "media_id", _date())
+    plays = days.where(F.col("action").isin(*OPENING))
+    viewers = plays.select("event_date", "user_id", "media_id").distinct()
+    user_days = days.select("event_date", "user_id").distinct()
+    users = days.groupBy("user_id").agg(F.min("event_date").alias("event_date"))
+    media = plays.groupBy("media_id").agg(F.min("occurred_at").alias("first_at"))
+    parts = {"viewer": viewers, "user_day": user_days, "user": users, "media": media}
+    found: DataFrame | None = None
+    for kind, rows in parts.items():
+        part = _typed(rows, kind)
+        found = part if found is None else found.unionByName(part)
+    assert found is not None
+    return found
+
+
+def _date() -> SparkColumn:
+    return F.to_date("occurred_at").alias("event_date")
+
+
+def _typed(rows: DataFrame, kind: str) -> DataFrame:
+    given = [
+        (F.col(c.name) if c.name in rows.columns else F.lit(None)).cast(c.type).alias(c.name)
+        for c in COUNTED_ONCE.columns
+        if c.name != "kind"
+    ]
+    return rows.select(F.lit(kind).alias("kind"), *given)
+
+
+def news(candidates: DataFrame, known: DataFrame) -> DataFrame:
+    """Of `candidates`, what `known` does not hold; a first that is earlier than the known one is news.
+
+    Adds `previous_date`, the first day of a user that the news replaces.
+    """
+    by = ["kind", "user_id", "media_id", "day"]
+    earliest = (
+        known.withColumn("day", _day_of_pairs())
+        .groupBy(*by)
+        .agg(F.min("event_date").alias("known_date"), F.min("first_at").alias("known_at"))
+    )
+    asked = candidates.withColumn("day", _day_of_pairs()).alias("asked")
+    same = [F.col(f"asked.{c}").eqNullSafe(F.col(f"known.{c}")) for c in by]
+    joined = asked.join(earliest.alias("known"), same, "left")
+    is_news = (
+        F.col("known.kind").isNull()
+        | ((F.col("asked.kind") == "user") & (F.col("event_date") < F.col("known_date")))
+        | ((F.col("asked.kind") == "media") & (F.col("first_at") < F.col("known_at")))
+    )
+    columns = [F.col(f"asked.{name}") for name in COUNTED_ONCE.column_names]
+    return joined.where(is_news).select(*columns, F.col("known_date").alias("previous_date"))
+
+
+def _day_of_pairs() -> SparkColumn:
+    """Pairs are counted once a day, firsts once ever."""
+    return F.when(F.col("kind").isin("viewer", "user_day"), F.col("event_date"))

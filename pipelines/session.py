@@ -1,0 +1,76 @@
+"""The Spark session, made from the configuration."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from pipelines.config import Config
+from pipelines.errors import ReelhouseError
+from pipelines.jars import spark_jars
+from pipelines.java import require_java
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_OWN = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.sources.default": "delta",
+    # Small tables: 50 partitions of a snapshot's state would cost more than reading it.
+    "spark.databricks.delta.snapshotPartitions": "2",
+    # The gold step replaces rows that are not final and adds final ones in one commit.
+    "spark.databricks.delta.replaceWhere.constraintCheck.enabled": "false",
+    "spark.databricks.delta.stalenessLimit": "0",
+    "spark.sql.streaming.numRecentProgressUpdates": "10",
+    # Plans repeat from batch to batch: keep what was compiled for them.
+    "spark.sql.codegen.cache.maxEntries": "2000",
+    # Parsing stays strict and whole: one bad field spoils a record, which then goes to the referee.
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "2000",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -Duser.timezone=UTC",
+}
+
+
+def open_session(config: Config, name: str) -> SparkSession:
+    """The session of this process, made when there is none; `spark-submit`'s own settings win.
+
+    Raises ReelhouseError (`java_missing`, `jars_unresolved`, `spark_failed`).
+    """
+    from pyspark.sql import SparkSession
+
+    found = SparkSession.getActiveSession()
+    if found is not None:
+        return found
+    require_java()
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    # Python shows and takes Spark's times in the zone of the process: make it UTC, as the session's is.
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    builder = SparkSession.builder.appName(f"reelhouse {name}")
+    for key, value in _settings(config).items():
+        builder = builder.config(key, value)
+    try:
+        session = builder.getOrCreate()
+    except Exception as error:
+        message = f"Spark does not start ({str(error).splitlines()[0]}); see spark.master and spark.conf"
+        raise ReelhouseError(message, code="spark_failed") from error
+    session.sparkContext.setLogLevel(os.environ.get("REELHOUSE_LOG_LEVEL", "OFF"))
+    return session
+
+
+def _settings(config: Config) -> dict[str, str]:
+    settings = dict(_OWN)
+    if "SPARK_ENV_LOADED" not in os.environ:  # not under spark-submit, which brings master and jars
+        settings["spark.master"] = config.spark.master
+        settings["spark.driver.memory"] = config.spark.driver_memory
+        settings["spark.jars"] = ",".join(str(jar) for jar in spark_jars())
+    settings["spark.sql.shuffle.partitions"] = str(config.spark.shuffle_partitions)
+    return settings | config.spark.conf

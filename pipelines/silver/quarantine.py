@@ -1,0 +1,103 @@
+"""`silver.quarantine`: the records that no contract accepts, bytes intact, with every reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import timezone
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from pipelines.bronze import events as bronze
+from pipelines.contracts.decode import header
+from pipelines.contracts.referee import Limits, judge
+from pipelines.declare import Column, Table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+REASONS = "array<struct<code:string,field:string,message:string>>"
+TABLE = Table(
+    layer="silver",
+    name="quarantine",
+    grain="one record that no contract accepts",
+    comment="Records held back, as they came, with every reason.",
+    columns=(
+        *bronze.TABLE.columns,
+        Column("event_type", "string", "Event type of the topic; null when the topic is unknown."),
+        Column("reasons", REASONS, "Every fault: a stable code, the field (empty: the record), a sentence."),
+        Column("schema_version", "int", "Version of the contract, as far as it was told."),
+        Column("quarantined_at", "timestamp", "When it was held (UTC)."),
+        Column("released_at", "timestamp", "When it was released into its table (UTC); null: still held."),
+    ),
+    keys=("topic", "partition", "offset"),
+    freshness="quarantined_at",
+)
+_DOUBTED = (*bronze.TABLE.column_names, "event_type")
+
+
+def judged(doubted: DataFrame, limits: Limits) -> DataFrame:
+    """The referee's verdict on each record: `text` (canonical JSON) where it is valid, else `reasons`."""
+    schema = f"{_ddl(_DOUBTED)}, text string, judged_version int, reasons {REASONS}"
+    told = doubted.select(*_DOUBTED, header("schema-version").alias("header_version"))
+
+    def judge_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield _judge_batch(batch, limits)
+
+    return told.mapInArrow(judge_batches, schema)
+
+
+def _ddl(names: tuple[str, ...]) -> str:
+    types = {column.name: column.type for column in TABLE.columns}
+    return ", ".join(f"`{name}` {types[name]}" for name in names)
+
+
+def _judge_batch(batch: pa.RecordBatch, limits: Limits) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    asked = batch.select(["event_type", "value", "header_version", "timestamp"]).to_pylist()
+    verdicts = [
+        judge(row["event_type"], row["value"], row["header_version"], _utc(row["timestamp"]), limits)
+        for row in asked
+    ]
+    reason = pa.list_(pa.struct([(name, pa.string()) for name in ("code", "field", "message")]))
+    added: dict[str, Any] = {
+        "text": pa.array([v.text for v in verdicts], pa.string()),
+        "judged_version": pa.array([v.version for v in verdicts], pa.int32()),
+        "reasons": pa.array([[r._asdict() for r in v.reasons] for v in verdicts], reason),
+    }
+    kept = [batch.column(name) for name in _DOUBTED]
+    return pa.RecordBatch.from_arrays([*kept, *added.values()], [*_DOUBTED, *added])
+
+
+def _utc(moment: Any) -> Any:
+    return moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+def undecodable(judged_records: DataFrame, undecoded: DataFrame) -> DataFrame:
+    """The verdict turned on records that the referee accepted and the decoder (`undecoded`) could not take.
+
+    None is known; were there one, it must be held rather than lost.
+    """
+    reason = F.struct(
+        F.lit("undecodable").alias("code"),
+        F.lit("").alias("field"),
+        F.lit("the contract accepts it, but it cannot be decoded: please report it").alias("message"),
+    )
+    places = undecoded.select(*bronze.TABLE.keys)
+    mine = judged_records.join(places, list(bronze.TABLE.keys), "left_semi")
+    return mine.withColumn("text", F.lit(None).cast("string")).withColumn("reasons", F.array(reason))
+
+
+def quarantine(judged_records: DataFrame) -> DataFrame:
+    """The rows of the records that the referee refused."""
+    held = judged_records.where(F.col("text").isNull())
+    return held.select(
+        *_DOUBTED,
+        "reasons",
+        F.col("judged_version").alias("schema_version"),
+        F.current_timestamp().alias("quarantined_at"),
+        F.lit(None).cast("timestamp").alias("released_at"),
+    ).select(*TABLE.column_names)

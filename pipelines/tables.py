@@ -1,0 +1,31 @@
+"""Every table, in the order of flow."""
+
+from __future__ import annotations
+
+import difflib
+
+from pipelines.bronze import events
+from pipelines.declare import Table
+from pipelines.errors import UsageError
+from pipelines.gold import audience_daily, media_catalog, media_daily, playbacks, state
+from pipelines.silver import content_uploads, quarantine, system_events, user_actions
+
+BRONZE = (events.TABLE,)
+SILVER = (user_actions.TABLE, content_uploads.TABLE, system_events.TABLE, quarantine.TABLE)
+GOLD = (playbacks.TABLE, media_daily.TABLE, audience_daily.TABLE, media_catalog.TABLE)
+INTERNAL = (state.RECENT_ACTIONS, state.COUNTED_ONCE)
+TABLES = (*BRONZE, *SILVER, *GOLD)
+LAYERS = ("bronze", "silver", "gold")
+OF_LAYER = {"bronze": BRONZE, "silver": SILVER, "gold": (*GOLD, *INTERNAL)}
+"""What each layer's stream writes."""
+
+
+def table_named(name: str) -> Table:
+    """The table of a name such as `gold.playbacks`, or `playbacks`. Raises UsageError (`unknown_table`)."""
+    for table in TABLES:
+        if name in (table.full_name, table.name):
+            return table
+    names = [table.full_name for table in TABLES]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f"did you mean {close[0]}?" if close else f"the tables are {', '.join(names)}"
+    raise UsageError(f"there is no table {name}; {hint}", code="unknown_table")
