@@ -28,7 +28,7 @@ _OWN = {
     "spark.sql.streaming.numRecentProgressUpdates": "10",
     # Plans repeat from batch to batch: keep what was compiled for them.
     "spark.sql.codegen.cache.maxEntries": "2000",
-    # Parsing stays strict and whole: one bad field spoils a record, which then goes to the referee.
+    # Records in doubt may be large: few of them at a time go to the referee.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "2000",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
