@@ -120,8 +120,11 @@ class Limits(_Section):
 class Dedup(_Section):
     """Deduplication by event identity."""
 
-    reuse_window_days: int = Field(2, ge=0)
-    """Span of recent events whose identities are kept at hand (days); older copies are still found."""
+    reuse_window_minutes: int = Field(60, ge=0)
+    """How long an identity that was given to two times is still caught (minutes between the records).
+
+    Copies of an event, which have its time, are found at any distance.
+    """
 
 
 class Config(_Section):

@@ -33,6 +33,8 @@ class Table:
     keys: tuple[str, ...]
     """Columns that together are unique."""
     partition_cols: tuple[str, ...] = ()
+    stats_cols: tuple[str, ...] = ()
+    """Columns whose least and greatest value each file tells, so that readers skip files; empty: all."""
     order_by: tuple[str, ...] = ()
     """Order of rows for people and comparisons; empty: the keys."""
     freshness: str | None = None

@@ -26,6 +26,16 @@ _OWN = {
     "spark.databricks.delta.replaceWhere.constraintCheck.enabled": "false",
     "spark.databricks.delta.stalenessLimit": "0",
     "spark.sql.streaming.numRecentProgressUpdates": "10",
+    # Only files smaller than this are merged by a compaction, up to that.
+    "spark.databricks.delta.optimize.minFileSize": str(32 << 20),
+    "spark.databricks.delta.optimize.maxFileSize": str(128 << 20),
+    "spark.sql.parquet.compression.codec": "zstd",
+    # Nearly every value is another: a dictionary of them costs a tenth of a batch, and is thrown away.
+    "spark.hadoop.parquet.enable.dictionary#value": "false",
+    "spark.hadoop.parquet.enable.dictionary#event_id": "false",
+    "spark.hadoop.parquet.enable.dictionary#playback_id": "false",
+    # A batch has few days: a file open for each is cheaper than sorting the batch by day.
+    "spark.sql.maxConcurrentOutputFileWriters": "32",
     # Plans repeat from batch to batch: keep what was compiled for them.
     "spark.sql.codegen.cache.maxEntries": "2000",
     # Records in doubt may be large: few of them at a time go to the referee.

@@ -23,6 +23,7 @@ TABLE = Table(
         Column("ingested_at", "timestamp", "When the record was read (UTC); one for each batch."),
     ),
     keys=("topic", "partition", "offset"),
+    stats_cols=("partition", "offset", "timestamp", "ingested_at"),
     freshness="timestamp",
 )
 

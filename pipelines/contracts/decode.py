@@ -6,7 +6,6 @@ in doubt, not refused: the referee (`pipelines.contracts.referee`) decides those
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import reduce
 from typing import Any
@@ -14,21 +13,17 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from pipelines.contracts import plain
 from pipelines.contracts.load import CANONICAL_FIELDS, Contract, all_fields, contracts, kind_of
 from pipelines.contracts.referee import Limits
 
 EVENT_TYPES = tuple(CANONICAL_FIELDS)
 NUMBER = "decimal(18,6)"
 _TYPES = {"string": "string", "date-time": "string", "number": NUMBER, "array": "array<string>"}
-_STRICT_TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-](0\d|1[0-7]):[0-5]\d)$"
-# One object, with objects of one level in it, and nothing behind: Spark's parser stops at the object's end.
-_STRING = r'"(?:[^"\\]++|\\.)*+"'
-_INNER = rf'\{{(?:[^{{}}"]++|{_STRING})*+\}}'
-_ONE_OBJECT = rf'^\s*\{{(?:[^{{}}"]++|{_STRING}|{_INNER})*+\}}\s*$'
-# The pattern's depth of recursion grows with the text (bytes).
-_LONGEST_PLAIN = 2_048
 _VERSION_HEADER = "schema-version"
+_VERSION_FIELD = {"schemaVersion": {"type": "integer"}}
 _CORRUPT = "_corrupt"
+_HEADERS = "_headers"
 _KNOWN = {"$schema", "$id", "title", "description", "type", "required", "properties", "if", "then"}
 _KNOWN_IN_FIELD = {"type", "enum", "minimum", "const", "description", "format", "items", "properties"}
 
@@ -59,27 +54,30 @@ def decode(records: DataFrame, limits: Limits, version: Column | None = None) ->
     it overrides what the record tells, and nothing of the text is in doubt. No row is lost.
     """
     is_canonical = version is not None
-    for event_type in EVENT_TYPES:
-        records = records.withColumn(struct_name(event_type), _parsed(event_type, limits, is_canonical))
-    told = version if version is not None else _told_version()
-    records = records.withColumn("schema_version", told)
-    times = {t: F.col(f"{struct_name(t)}.timestamp") for t in EVENT_TYPES}
-    text = F.coalesce(*times.values())
-    strict = F.when(text.rlike(_STRICT_TIME), text.try_cast("timestamp"))
-    records = records.withColumn("occurred_at", strict)
-    records = records.withColumn("accepted", F.coalesce(_accepted(limits), F.lit(False)))
-    return records.withColumn("event_id", F.when(F.col("accepted"), _identity()))
+    parsed = [_parsed(t, limits, is_canonical).alias(struct_name(t)) for t in EVENT_TYPES]
+    told = {name: header(name) for name in (_VERSION_HEADER, "ce_source", "ce_id")}
+    headers = F.struct(*[text.alias(name) for name, text in told.items()]).alias(_HEADERS)
+    # What cannot be compiled into one loop with the rest comes first, in one step: each step copies the row.
+    time = F.coalesce(*[F.col(f"{struct_name(t)}.timestamp") for t in EVENT_TYPES])
+    return (
+        records.select("*", *parsed, headers)
+        .withColumn("schema_version", _told_version() if version is None else version)
+        .withColumn("occurred_at", time.try_cast("timestamp"))
+        .withColumn("accepted", F.coalesce(_accepted(limits), F.lit(False)))
+        .withColumn("event_id", F.when(F.col("accepted"), _identity()))
+        .drop(_HEADERS)
+    )
 
 
 def _parsed(event_type: str, limits: Limits, is_canonical: bool) -> Column:
     text = F.col("value").cast("string")
-    plain = (F.length("value") <= limits.max_bytes) & F.is_valid_utf8(text)
+
+    is_plain = (F.length("value") <= limits.max_bytes) & F.is_valid_utf8(text)
     if not is_canonical:
-        plain = plain & (F.length("value") <= _LONGEST_PLAIN) & text.rlike(_ONE_OBJECT)
-        plain = plain & ~text.rlike(_doubtful(event_type))
+        is_plain = is_plain & text.rlike(plain.pattern_of({**all_fields(event_type), **_VERSION_FIELD}))
     options = {"columnNameOfCorruptRecord": _CORRUPT, "allowNonNumericNumbers": "false"}
     parsed = F.from_json(text, _schema(event_type), options)
-    return F.when((F.col("event_type") == event_type) & plain, parsed)
+    return F.when((F.col("event_type") == event_type) & is_plain, parsed)
 
 
 def _schema(event_type: str) -> str:
@@ -95,44 +93,8 @@ def _type(field: dict[str, Any]) -> str:
     return f"struct<{', '.join(inner)}>"
 
 
-def _doubtful(event_type: str) -> str:
-    """A pattern of texts that Spark's parser would take although JSON or the contract may not.
-
-    The parser reads a number as text and text as a number, and does not tell null from absent. A hit inside
-    a string is harmless: the referee accepts the record.
-    """
-    strings: list[str] = []
-    numbers: list[str] = []
-    arrays: list[str] = []
-    for name, field in _flat(all_fields(event_type)):
-        kind = kind_of(field)
-        group = numbers if kind == "number" else arrays if kind == "array" else strings
-        if kind != "object":
-            group.append(re.escape(name))
-    element = r'"[^"\\]*"'
-    patterns = [
-        rf'"({"|".join(strings)})"\s*:\s*[^"\s]',
-        r"\\u00[2-7]",  # an escaped letter: it may be one of a field's name
-    ]
-    if numbers:
-        patterns.append(rf'"({"|".join(numbers)})"\s*:\s*[^-0-9\s]')
-    if arrays:
-        listed = rf"\[\s*({element}\s*(,\s*{element}\s*)*)?\]"
-        patterns.append(rf'"({"|".join(arrays)})"\s*:(?!\s*{listed})')
-    return "|".join(patterns)
-
-
-def _flat(fields: Mapping[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    found = []
-    for name, field in fields.items():
-        found.append((name, field))
-        if kind_of(field) == "object":
-            found += _flat(field["properties"])
-    return found
-
-
 def _told_version() -> Column:
-    told = header(_VERSION_HEADER)
+    told = F.col(_HEADERS)[_VERSION_HEADER]
     in_header = F.when(told.rlike(r"^[0-9]{1,6}$"), told.cast("int")).otherwise(F.lit(-1))
     fields = [F.col(f"{struct_name(t)}.schemaVersion") for t in EVENT_TYPES]
     return F.when(told.isNotNull(), in_header).otherwise(F.coalesce(*fields, F.lit(1)))
@@ -145,7 +107,7 @@ def _accepted(limits: Limits) -> Column:
         moment <= recorded + F.make_dt_interval(F.lit(0), F.lit(0), F.lit(0), F.lit(seconds))
     )
     by_version = [
-        (F.col("event_type") == event_type) & (F.col("schema_version") == contract.version) & valid
+        (F.col("schema_version") == contract.version) & valid
         for event_type in EVENT_TYPES
         for contract in contracts(event_type).values()
         if (valid := _valid(contract)) is not None
@@ -192,7 +154,8 @@ def _field_conditions(field: dict[str, Any], column: Column) -> list[Column]:
 def _identity() -> Column:
     """`eventId`, else `ce_source` + `ce_id`, else SHA-256 over the type and the canonical fields."""
     given = [_of_version(t, "eventId") for t in EVENT_TYPES]
-    return F.coalesce(*given, F.concat(header("ce_source"), header("ce_id")), *map(_digest, EVENT_TYPES))
+    told = F.col(_HEADERS)
+    return F.coalesce(*given, F.concat(told["ce_source"], told["ce_id"]), *map(_digest, EVENT_TYPES))
 
 
 def _of_version(event_type: str, name: str) -> Column:

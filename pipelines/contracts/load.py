@@ -50,6 +50,11 @@ def kind_of(field: dict[str, Any]) -> str:
     return "date-time" if kind == "string" and field.get("format") == "date-time" else kind
 
 
+def is_nullable(field: dict[str, Any]) -> bool:
+    """Whether a field may be null."""
+    return isinstance(field["type"], list) and "null" in field["type"]
+
+
 @cache
 def contracts(event_type: str) -> dict[int, Contract]:
     """The versions of an event, oldest first. Raises ReelhouseError (`contract_unreadable`)."""

@@ -16,8 +16,6 @@ from pipelines.declare import Table
 from pipelines.errors import ReelhouseError
 
 _PROPERTIES = {
-    # Batches are small and many: Delta merges their files after a commit, when 50 have come together.
-    "delta.autoOptimize.autoCompact": "true",
     "delta.checkpointInterval": "50",
 }
 
@@ -71,6 +69,8 @@ class Lake:
         builder = builder.addColumns(table.schema())
         if table.partition_cols:
             builder = builder.partitionedBy(*table.partition_cols)
+        if table.stats_cols:
+            builder = builder.property("delta.dataSkippingStatsColumns", ",".join(table.stats_cols))
         for key, value in _PROPERTIES.items():
             builder = builder.property(key, value)
         builder.execute()
@@ -117,6 +117,10 @@ class Lake:
     def replace_where(self, table: Table, rows: DataFrame, predicate: str, txn: Txn | None = None) -> None:
         """In one commit delete the rows that fulfil `predicate`, and add `rows`, whatever they fulfil."""
         _writer(rows, table, txn).mode("overwrite").option("replaceWhere", predicate).save(self.path(table))
+
+    def compact(self, table: Table) -> None:
+        """Merge the small files of many batches; the rows stay as they are."""
+        DeltaTable.forPath(self.spark, self.path(table)).optimize().executeCompaction()
 
     def register(self, tables: Iterable[Table]) -> None:
         """Name the existing tables `<layer>.<name>` in this session's SQL."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import datetime, timedelta
 from functools import reduce
 
-from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -22,8 +21,9 @@ from pipelines.contracts.referee import Limits, parse_time
 from pipelines.declare import Table
 from pipelines.engine.lake import Lake, Txn
 from pipelines.silver import content_uploads, quarantine, system_events, user_actions
-from pipelines.silver.deduplicate import ORDER, copies, known_identities, without
+from pipelines.silver.deduplicate import ORDER, candidates, copies, where_copies_stand, without
 
+_EPOCH = datetime(1970, 1, 1)
 # Event type: its table, and the pure function of its rows.
 EVENTS = {
     user_actions.EVENT_TYPE: (user_actions.TABLE, user_actions.user_actions),
@@ -60,46 +60,42 @@ class SilverStep:
         """Process one batch; running it again for the same id changes nothing."""
         limits = limits_of(self.config)
         typed = batch.withColumn("event_type", event_type_of(types_by_topic(self.config)))
-        decoded = _cut(_without_payload(decode(typed, limits)))
-        dates, doubted = _summary(decoded)
+        decoded = _without_payload(decode(typed, limits)).localCheckpoint(eager=False)
+        summary = _summary(decoded)
         events = decoded.where("accepted")
         writes: list[tuple[Table, DataFrame]] = []
-        if doubted:
+        if summary.doubted:
             judged = _cut(quarantine.judged(decoded.where(~F.col("accepted")), limits))
             refused = quarantine.quarantine(judged)
             if not judged.where(F.col("text").isNotNull()).isEmpty():
-                recovered = _cut(_recovered(judged, limits))
-                found_dates, undecoded = _summary(recovered)
-                for event_type, found in found_dates.items():
-                    dates[event_type] = dates.get(event_type, set()) | found
-                if undecoded:
+                recovered = _recovered(judged, limits).localCheckpoint(eager=False)
+                again = _summary(recovered)
+                summary = summary.and_also(again)
+                if again.doubted:
                     turned = quarantine.undecodable(judged, recovered.where(~F.col("accepted")))
                     refused = refused.unionByName(quarantine.quarantine(turned))
                 events = events.unionByName(recovered.where("accepted"))
             writes.append((quarantine.TABLE, refused))
-        removed = _cut(self._copies(events, dates, lake))
-        writes += [(EVENTS[t][0], EVENTS[t][1](without(events, removed))) for t in dates]
+        events = self._once(events, summary, lake)
+        writes += [(EVENTS[t][0], EVENTS[t][1](events)) for t in summary.hours]
         self._append(writes, batch_id, lake)
 
-    def _copies(self, events: DataFrame, dates: dict[str, set[date]], lake: Lake) -> DataFrame:
-        narrow = events.select("event_type", "event_id", *ORDER)
+    def _once(self, events: DataFrame, summary: _Summary, lake: Lake) -> DataFrame:
+        """The events without copies of one another, and of what the tables hold."""
+        reuse = timedelta(minutes=self.config.dedup.reuse_window_minutes)
         known = [
-            known_identities(lake.read(EVENTS[t][0]).where(self._where_copies_stand(days)), narrow, t)
-            for t, days in dates.items()
+            lake.read(EVENTS[t][0])
+            .where(where_copies_stand(hours, summary.newest_record, reuse))
+            .select(F.lit(t).alias("event_type"), "event_id")
+            for t, hours in summary.hours.items()
         ]
-        nothing = narrow.where(F.lit(False)).select("event_type", "event_id")
-        return copies(narrow, reduce(DataFrame.unionByName, known, nothing))
-
-    def _where_copies_stand(self, days: set[date]) -> SparkColumn:
-        """A copy has its event's time, so it stands on the same day: what is read does not grow with history.
-
-        A producer that gives one identity to two times is caught within the reuse window before the newest
-        day of the batch.
-        """
-        newest = max(days)
-        span = self.config.dedup.reuse_window_days
-        window = {newest - timedelta(days=n) for n in range(span + 1)}
-        return F.col("event_date").isin(sorted(days | window))
+        if not known:
+            return events
+        narrow = events.select("event_type", "event_id", *ORDER)
+        found = _cut(candidates(narrow, reduce(DataFrame.unionByName, known)))
+        if found.isEmpty():
+            return events
+        return without(events, F.broadcast(_cut(copies(narrow, found))))
 
     def _append(self, writes: Iterable[tuple[Table, DataFrame]], batch_id: int, lake: Lake) -> None:
         def write(item: tuple[Table, DataFrame]) -> None:
@@ -122,14 +118,34 @@ def _without_payload(decoded: DataFrame) -> DataFrame:
     return decoded
 
 
-def _summary(decoded: DataFrame) -> tuple[dict[str, set[date]], int]:
-    """By event type the dates of accepted events, and the count of records in doubt."""
-    found = decoded.groupBy("event_type", "accepted").agg(
-        F.count("*").alias("n"), F.collect_set(F.to_date("occurred_at")).alias("days")
-    )
-    rows = found.collect()
-    dates = {row["event_type"]: set(row["days"]) for row in rows if row["accepted"]}
-    return dates, sum(row["n"] for row in rows if not row["accepted"])
+@dataclass(frozen=True)
+class _Summary:
+    """What the next steps need to know of a batch."""
+
+    hours: dict[str, set[datetime]]
+    """By event type the hours (UTC) of accepted events."""
+    newest_record: datetime
+    """Latest time of a record at the broker (UTC)."""
+    doubted: int
+    """Records in doubt (count)."""
+
+    def and_also(self, other: _Summary) -> _Summary:
+        """With the hours of `other`, whose records are among these."""
+        types = {**self.hours, **other.hours}
+        hours = {t: self.hours.get(t, set()) | other.hours.get(t, set()) for t in types}
+        return _Summary(hours, self.newest_record, self.doubted)
+
+
+def _summary(decoded: DataFrame) -> _Summary:
+    hour = F.floor(F.unix_seconds("occurred_at") / 3600).alias("hour")
+    counts = decoded.groupBy("event_type", "accepted", hour)
+    rows = counts.agg(F.count("*").alias("n"), F.max("timestamp").alias("newest")).collect()
+    hours: dict[str, set[datetime]] = {}
+    for row in rows:
+        if row["accepted"]:
+            hours.setdefault(row["event_type"], set()).add(_EPOCH + row["hour"] * timedelta(hours=1))
+    newest = max((row["newest"] for row in rows), default=_EPOCH)
+    return _Summary(hours, newest, sum(row["n"] for row in rows if not row["accepted"]))
 
 
 def _recovered(judged: DataFrame, limits: Limits) -> DataFrame:

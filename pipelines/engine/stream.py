@@ -42,6 +42,7 @@ _BYTES_PER_RECORD = {"silver": 100, "gold": 60}
 _METRICS_FAULT = 'the return value of "scala.Option.get()" is null'
 _STOPPED = "reelhouse: stopped between batches"
 _RETRY_SECONDS = 5.0
+_ROUNDS_BETWEEN_COMPACTIONS = 40
 
 
 @dataclass
@@ -52,6 +53,8 @@ class Round:
     records: int = 0
     batches: int = 0
     seconds: float = 0.0
+    rounds: int = 0
+    """Turns that took something."""
 
 
 class Streams:
@@ -122,7 +125,16 @@ class Streams:
             total.seconds += seconds
             rate = records / seconds
             self._report(f"{total.layer}: {records:,} records in {seconds:.1f} s ({rate:,.0f}/s)")
+            self._compact(total)
         return records
+
+    def _compact(self, total: Round) -> None:
+        """Merge small files, a table at a time: each in one of so many rounds."""
+        tables = OF_LAYER[total.layer]
+        turn = total.rounds % _ROUNDS_BETWEEN_COMPACTIONS
+        if turn < len(tables) and total.rounds >= _ROUNDS_BETWEEN_COMPACTIONS:
+            self._lake.compact(tables[turn])
+        total.rounds += 1
 
     def _drained(self, layer: str) -> tuple[int, int]:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyspark.sql import DataFrame
 
 from pipelines.declare import Column, Table
-from pipelines.silver.columns import EVENT_ID, LINEAGE, OCCURRED_AT, select_event
+from pipelines.silver.columns import EVENT_ID, LINEAGE, OCCURRED_AT, STATS, select_event
 
 EVENT_TYPE = "content-upload"
 TABLE = Table(
@@ -27,6 +27,7 @@ TABLE = Table(
     ),
     keys=("event_id",),
     partition_cols=("event_date",),
+    stats_cols=STATS,
     freshness="record_timestamp",
 )
 

@@ -32,6 +32,7 @@ TABLE = Table(
         Column("released_at", "timestamp", "When it was released into its table (UTC); null: still held."),
     ),
     keys=("topic", "partition", "offset"),
+    stats_cols=("partition", "offset", "timestamp", "ingested_at", "quarantined_at", "released_at"),
     freshness="quarantined_at",
 )
 _DOUBTED = (*bronze.TABLE.column_names, "event_type")
