@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from pipelines.bronze import events
+from pipelines.bronze import events, expired_records
 from pipelines.declare import Table
 from pipelines.errors import UsageError
 from pipelines.gold import audience_daily, media_catalog, media_daily, playbacks, state
@@ -14,9 +14,10 @@ BRONZE = (events.TABLE,)
 SILVER = (user_actions.TABLE, content_uploads.TABLE, system_events.TABLE, quarantine.TABLE)
 GOLD = (playbacks.TABLE, media_daily.TABLE, audience_daily.TABLE, media_catalog.TABLE)
 INTERNAL = (state.RECENT_ACTIONS, state.COUNTED_ONCE)
-TABLES = (*BRONZE, *SILVER, *GOLD)
+OPS = (expired_records.TABLE,)
+TABLES = (*BRONZE, *SILVER, *GOLD, *OPS)
 LAYERS = ("bronze", "silver", "gold")
-OF_LAYER = {"bronze": BRONZE, "silver": SILVER, "gold": (*GOLD, *INTERNAL)}
+OF_LAYER = {"bronze": (*BRONZE, *OPS), "silver": SILVER, "gold": (*GOLD, *INTERNAL)}
 """What each layer's stream writes."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from kafka import KafkaAdminClient, TopicPartition
@@ -52,43 +53,47 @@ def _create(client: KafkaAdminClient, name: str, config: Config) -> None:
 
 def partition_counts(config: Config) -> dict[str, int]:
     """Partitions of every topic of the cluster (count by name). Raises ReelhouseError."""
-    client = admin(config)
-    try:
+    with _asked(config, "topics") as client:
         return {str(topic["name"]): len(topic["partitions"]) for topic in _described(client)}
-    except KafkaError as error:
-        message = f"the topics of {config.kafka.bootstrap_servers} cannot be listed ({error}); try again"
-        raise ReelhouseError(message, code="broker_unreachable") from error
-    finally:
-        client.close()
 
 
 def identities(config: Config) -> dict[str, str]:
     """The id of every topic by name: a topic that is made anew gets another. Raises ReelhouseError."""
-    client = admin(config)
-    try:
+    with _asked(config, "topics") as client:
         return {str(topic["name"]): str(topic["topic_id"]) for topic in _described(client)}
-    except KafkaError as error:
-        message = f"the topics of {config.kafka.bootstrap_servers} cannot be listed ({error}); try again"
-        raise ReelhouseError(message, code="broker_unreachable") from error
-    finally:
-        client.close()
 
 
 def end_offsets(config: Config) -> dict[str, dict[int, int]]:
     """For every topic and partition, the offset that the next record will get. Raises ReelhouseError."""
-    client = admin(config)
-    try:
+    return _offsets(config, OffsetSpec.LATEST)
+
+
+def first_offsets(config: Config) -> dict[str, dict[int, int]]:
+    """For every topic and partition, the first offset that has not expired. Raises ReelhouseError."""
+    return _offsets(config, OffsetSpec.EARLIEST)
+
+
+def _offsets(config: Config, which: OffsetSpec) -> dict[str, dict[int, int]]:
+    with _asked(config, "offsets") as client:
         wanted = {
-            TopicPartition(str(topic["name"]), int(partition["partition_index"])): OffsetSpec.LATEST
+            TopicPartition(str(topic["name"]), int(partition["partition_index"])): which
             for topic in _described(client)
             for partition in topic["partitions"]
         }
         found: dict[str, dict[int, int]] = {}
-        for place, end in sorted(client.list_partition_offsets(wanted, timeout_ms=_TIMEOUT_MS).items()):
-            found.setdefault(place.topic, {})[place.partition] = end.offset
+        for place, told in sorted(client.list_partition_offsets(wanted, timeout_ms=_TIMEOUT_MS).items()):
+            found.setdefault(place.topic, {})[place.partition] = told.offset
         return found
+
+
+@contextlib.contextmanager
+def _asked(config: Config, what: str) -> Iterator[KafkaAdminClient]:
+    """A client for one question; that it gets no answer is said in a sentence."""
+    client = admin(config)
+    try:
+        yield client
     except KafkaError as error:
-        message = f"the offsets of {config.kafka.bootstrap_servers} cannot be read ({error}); try again"
+        message = f"the {what} of {config.kafka.bootstrap_servers} cannot be read ({error}); try again"
         raise ReelhouseError(message, code="broker_unreachable") from error
     finally:
         client.close()

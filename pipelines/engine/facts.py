@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any
 
 from delta.tables import DeltaTable
 from pyspark.sql import functions as F
 
 from pipelines.config import Config
 from pipelines.declare import Table
+from pipelines.engine.checkpoint import last_batch, offsets
 from pipelines.engine.guard import input_topics
 from pipelines.engine.lake import Lake
 from pipelines.errors import ReelhouseError
@@ -64,7 +63,7 @@ def stream_facts(lake: Lake, config: Config) -> list[StreamFacts]:
 
 
 def _stream(lake: Lake, config: Config, layer: str) -> StreamFacts:
-    batch, at = _last_commit(lake, layer)
+    batch, at = last_batch(lake, layer)
     if batch is None:
         return StreamFacts(layer, None, None, None, "never started")
     try:
@@ -76,27 +75,9 @@ def _stream(lake: Lake, config: Config, layer: str) -> StreamFacts:
     return StreamFacts(layer, lag, batch, at, health)
 
 
-def _last_commit(lake: Lake, layer: str) -> tuple[int | None, datetime | None]:
-    files: Any = lake._files(lake.root)
-    folder = lake._hadoop(f"{lake.checkpoint(layer)}/commits")
-    if not files.exists(folder):
-        return None, None
-    found = [s for s in files.listStatus(folder) if s.getPath().getName().isdigit()]
-    if not found:
-        return None, None
-    last = max(found, key=lambda s: int(s.getPath().getName()))
-    at = datetime.fromtimestamp(last.getModificationTime() / 1000, timezone.utc)
-    return int(last.getPath().getName()), at
-
-
-def _offsets(lake: Lake, layer: str, batch: int) -> list[Any]:
-    text = lake.read_text(f"{lake.checkpoint(layer)}/offsets/{batch}") or ""
-    return [json.loads(line) for line in text.splitlines()[2:] if line.startswith("{")]
-
-
 def _kafka_lag(lake: Lake, config: Config, batch: int) -> int:
     """End offsets of the topics less what the last batch reached."""
-    reached = _offsets(lake, "bronze", batch)[0]
+    reached = offsets(lake, "bronze", batch)[0]
     ends = end_offsets(config)
     topics = input_topics(config) or list(reached)
     taken = {topic: reached.get(topic, {}) for topic in topics}
@@ -110,7 +91,7 @@ def _kafka_lag(lake: Lake, config: Config, batch: int) -> int:
 def _delta_lag(lake: Lake, layer: str, batch: int) -> int:
     """Records in the commits of the source tables that the last batch did not reach."""
     lag = 0
-    for offset in _offsets(lake, layer, batch):
+    for offset in offsets(lake, layer, batch):
         table = next(t for t in TABLES if _table_id(lake, t) == offset["reservoirId"])
         history = DeltaTable.forPath(lake.spark, lake.path(table)).history(200)
         # The offset names the next version to read, from its first file (-100) on.

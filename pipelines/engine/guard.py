@@ -78,12 +78,6 @@ def require_checkpoint(lake: Lake, layer: str) -> None:
         raise ReelhouseError(message, code="checkpoint_lost")
 
 
-def query_id(lake: Lake, layer: str) -> str | None:
-    """The identity of the layer's checkpoint; None before its first start."""
-    text = lake.read_text(f"{lake.checkpoint(layer)}/metadata")
-    return str(json.loads(text)["id"]) if text else None
-
-
 def require_same_topics(lake: Lake, config: Config) -> None:
     """Refuse topics that were made anew since the last start: their offsets mean other records now.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,18 @@ class Lake:
         stream.close()
         files.delete(target, False)
         files.rename(partial, target)
+
+    def files_of(self, folder: str) -> dict[str, datetime]:
+        """Names of a folder's files and when they were written (UTC); empty when there is no folder."""
+        files, path = self._files(folder), self._hadoop(folder)
+        if not files.exists(path):
+            return {}
+        return {
+            status.getPath().getName(): datetime.fromtimestamp(
+                status.getModificationTime() / 1000, timezone.utc
+            )
+            for status in files.listStatus(path)
+        }
 
     def _jvm(self) -> Any:
         return self.spark._jvm

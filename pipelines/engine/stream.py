@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,8 @@ from pyspark.sql.streaming.readwriter import DataStreamWriter
 
 from pipelines.bronze import events
 from pipelines.config import Config
-from pipelines.engine import guard
+from pipelines.engine import expired, guard
+from pipelines.engine.checkpoint import query_id
 from pipelines.engine.gold_step import GoldStep, changes
 from pipelines.engine.lake import Lake
 from pipelines.engine.silver_step import SilverStep
@@ -65,6 +67,9 @@ class Streams:
         self._layers = [layer for layer in LAYERS if layer in layers]
         self._lake = Lake.of(spark, config)
         self._stop = threading.Event()
+        # One group for all rounds: Spark then goes on with the consumers of the round before. Another one for
+        # another run: Spark would take up consumers of the same group even from another cluster.
+        self._group = f"reelhouse-bronze-{uuid.uuid4().hex[:8]}"
 
     def stop(self) -> None:
         """Ask `run` to end after the running batch."""
@@ -148,6 +153,8 @@ class Streams:
         if layer == "bronze" and not answers(self._config):
             servers = self._config.kafka.bootstrap_servers
             raise StreamingQueryException(f"no broker answers at {servers}: TimeoutException")
+        if layer == "bronze" and not self._config.kafka.fail_on_data_loss:
+            expired.record(self._lake, self._config, self._report)
         query = self._start(layer)
         while query.isActive:
             query.awaitTermination(1)
@@ -175,8 +182,7 @@ class Streams:
             reader.option("includeHeaders", "true")
             .option("startingOffsets", "earliest")
             .option("failOnDataLoss", str(kafka.fail_on_data_loss).lower())
-            # One group for all rounds: Spark then goes on with the consumers of the round before.
-            .option("kafka.group.id", kafka.options.get("group.id", "reelhouse-bronze"))
+            .option("kafka.group.id", kafka.options.get("group.id", self._group))
             .option("maxOffsetsPerTrigger", stream.max_records_per_batch)
             .load()
         )
@@ -205,7 +211,7 @@ class Streams:
                 raise InterruptedError(_STOPPED)
             lake = Lake(batch.sparkSession, self._lake.root)
             # The checkpoint's own identity: batch ids count anew in a new checkpoint.
-            app_id = f"reelhouse/{guard.query_id(lake, layer)}"
+            app_id = f"reelhouse/{query_id(lake, layer)}"
             step_type(self._config, app_id)(batch, batch_id, lake)
 
         return source.writeStream.foreachBatch(run_batch)
@@ -218,12 +224,17 @@ class Streams:
                 return
 
     def _explained(self, layer: str, error: Exception) -> ReelhouseError:
-        text = str(error)
+        text = "\n".join(_causes(error))
         servers = self._config.kafka.bootstrap_servers
+        if "No space left on device" in text:
+            return ReelhouseError(f"the disk of {self._lake.root} is full; free some space", code="disk_full")
+        if "Permission denied" in text or "Mkdirs failed" in text:
+            message = f"the storage root {self._lake.root} cannot be written; allow it, or set storage.root"
+            return ReelhouseError(message, code="storage_unwritable")
         if layer == "bronze" and ("data may have been lost" in text or "OFFSET_CHANGED" in text.upper()):
             message = (
                 "records expired in Kafka before they were read, so the bronze stream stopped; restore them, "
-                "or accept the gap with kafka.fail_on_data_loss=false for one run"
+                "or accept the gap, which is then recorded, with kafka.fail_on_data_loss=false"
             )
             return ReelhouseError(message, code="offsets_expired")
         if "UnknownTopicOrPartition" in text:
@@ -232,18 +243,20 @@ class Streams:
         if layer == "bronze" and ("TimeoutException" in text or "org.apache.kafka" in text):
             message = f"no Kafka broker answers at {servers}; start it, or correct kafka.bootstrap_servers"
             return ReelhouseError(message, code="broker_unreachable")
-        if "No space left on device" in text:
-            return ReelhouseError(f"the disk of {self._lake.root} is full; free some space", code="disk_full")
-        if "Permission denied" in text or "Mkdirs failed" in text:
-            message = f"the storage root {self._lake.root} cannot be written; allow it, or set storage.root"
-            return ReelhouseError(message, code="storage_unwritable")
-        return ReelhouseError(f"the {layer} stream failed: {_first_cause(text)}", code="stream_failed")
+        # The last cause is what went wrong; the others say where.
+        last = _causes(error)[-1]
+        found = re.search(r"terminated with exception: (.*)", last)
+        sentence = (found.group(1) if found else last.strip().partition("\n")[0])[:300]
+        return ReelhouseError(f"the {layer} stream failed: {sentence}", code="stream_failed")
 
 
-def _first_cause(text: str) -> str:
-    """What Spark says went wrong, without the plan that it adds."""
-    found = re.search(r"terminated with exception: (.*)", text)
-    return (found.group(1) if found else text.strip().partition("\n")[0])[:300]
+def _causes(error: Exception) -> list[str]:
+    """What Spark says went wrong, and the causes under it, down to the last."""
+    found, cause = [str(error)], getattr(error, "_origin", None)
+    while cause is not None:
+        found.append(str(cause.toString()))
+        cause = cause.getCause()
+    return found
 
 
 def _taken(query: StreamingQuery) -> tuple[int, int]:

@@ -1,0 +1,30 @@
+"""What a layer's checkpoint tells: its identity, its last batch, and how far that read."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from pipelines.engine.lake import Lake
+
+
+def query_id(lake: Lake, layer: str) -> str | None:
+    """The identity of the layer's checkpoint; None before its first start."""
+    text = lake.read_text(f"{lake.checkpoint(layer)}/metadata")
+    return str(json.loads(text)["id"]) if text else None
+
+
+def last_batch(lake: Lake, layer: str) -> tuple[int | None, datetime | None]:
+    """The last committed batch and when (UTC) it was; None before the first."""
+    written = lake.files_of(f"{lake.checkpoint(layer)}/commits")
+    batches = [int(name) for name in written if name.isdigit()]
+    if not batches:
+        return None, None
+    return max(batches), written[str(max(batches))]
+
+
+def offsets(lake: Lake, layer: str, batch: int) -> list[Any]:
+    """What a batch read up to, one entry for each source of the layer, as Spark writes it."""
+    text = lake.read_text(f"{lake.checkpoint(layer)}/offsets/{batch}") or ""
+    return [json.loads(line) for line in text.splitlines()[2:] if line.startswith("{")]

@@ -1,0 +1,138 @@
+"""What must stop a stream stops it with a sentence, and nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from embedded_broker import broker_config
+from kafka import TopicPartition
+
+from pipelines import broker
+from pipelines.bronze import events, expired_records
+from pipelines.config import Config
+from pipelines.engine.lake import Lake
+from pipelines.engine.stream import Streams
+from pipelines.errors import ReelhouseError
+from pipelines.kafka_clients import admin, producer
+from pipelines.topics import create_topics
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+pytestmark = pytest.mark.stream
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Iterator[Config]:
+    found = broker_config(tmp_path, partitions=1)
+    broker.start(found)
+    yield found
+    broker.stop(found)
+
+
+def publish(config: Config, numbers: range, padding: int = 0) -> None:
+    sender = producer(config)
+    for number in numbers:
+        event = {
+            "userId": f"u{number}",
+            "action": "play",
+            "timestamp": "2026-01-05T11:00:00Z",
+            "mediaId": "m",
+        }
+        event["note"] = f"{number}" * padding
+        sender.send(config.kafka.topics.user_actions, json.dumps(event).encode(), key=b"u")
+    sender.close()
+
+
+def run(spark: SparkSession, config: Config, report: Callable[[str], None] = print) -> None:
+    Streams(spark, config, ("bronze",), report).run(available_now=True)
+
+
+def offsets(spark: SparkSession, config: Config) -> list[int]:
+    rows = Lake.of(spark, config).read(events.TABLE).select("offset").collect()
+    return sorted(row.offset for row in rows)
+
+
+def test_expired_records_stop_the_stream_and_skipping_them_is_recorded(
+    config: Config, spark: SparkSession
+) -> None:
+    publish(config, range(10))
+    run(spark, config)
+    publish(config, range(10, 20))
+    client = admin(config)
+    client.delete_records({TopicPartition(config.kafka.topics.user_actions, 0): 15})
+    client.close()
+    with pytest.raises(ReelhouseError, match="fail_on_data_loss") as stopped:
+        run(spark, config)
+    assert stopped.value.code == "offsets_expired"
+    assert offsets(spark, config) == list(range(10))
+
+    kafka = config.kafka.model_copy(update={"fail_on_data_loss": False})
+    lines: list[str] = []
+    for _ in range(2):  # a second run skips nothing, and records nothing
+        run(spark, config.model_copy(update={"kafka": kafka}), lines.append)
+    assert offsets(spark, config) == [*range(10), *range(15, 20)]
+    rows = Lake.of(spark, config).read(expired_records.TABLE).collect()
+    assert [(row.topic, row.partition, row.first_offset, row.end_offset) for row in rows] == [
+        (config.kafka.topics.user_actions, 0, 10, 15)
+    ]
+    assert "skipping 5 expired records of media.user-actions, partition 0, from 10" in lines
+
+
+def test_a_topic_that_was_made_anew_is_refused(config: Config, spark: SparkSession) -> None:
+    publish(config, range(3))
+    run(spark, config)
+    client = admin(config)
+    client.delete_topics([config.kafka.topics.user_actions])
+    deadline = time.monotonic() + 30
+    while config.kafka.topics.user_actions in client.list_topics() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    client.close()
+    create_topics(config)
+    with pytest.raises(ReelhouseError, match=r"media\.user-actions was deleted and created anew") as refused:
+        run(spark, config)
+    assert refused.value.code == "topic_recreated"
+
+
+def test_a_storage_root_that_cannot_be_written_is_said(
+    config: Config, spark: SparkSession, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    storage = config.storage.model_copy(update={"root": str(tmp_path / "file" / "lake")})
+    with pytest.raises(ReelhouseError, match="cannot be written") as refused:
+        run(spark, config.model_copy(update={"storage": storage}))
+    assert refused.value.code == "storage_unwritable"
+
+
+def test_a_full_disk_is_said_and_nothing_is_lost(config: Config, spark: SparkSession, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small disk of its own needs the right to mount one ({mounted.stderr.strip()})")
+    try:
+        storage = config.storage.model_copy(update={"root": str(disk / "lake")})
+        small = config.model_copy(update={"storage": storage})
+        run(spark, small)
+        filler = disk / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as out:
+            while True:
+                out.write(b"\0" * 4096)
+        publish(config, range(500), padding=50)
+        with pytest.raises(ReelhouseError, match="is full; free some space") as stopped:
+            run(spark, small)
+        assert stopped.value.code == "disk_full"
+        filler.unlink()
+        run(spark, small)
+        assert offsets(spark, small) == list(range(500))
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
