@@ -21,7 +21,7 @@ _OWN = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.sources.default": "delta",
     # Small tables: 50 partitions of a snapshot's state would cost more than reading it.
-    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.databricks.delta.snapshotPartitions": "1",
     # The gold step replaces rows that are not final and adds final ones in one commit.
     "spark.databricks.delta.replaceWhere.constraintCheck.enabled": "false",
     "spark.databricks.delta.stalenessLimit": "0",
