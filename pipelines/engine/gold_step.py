@@ -9,7 +9,6 @@ after a crash computes the same differences.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,14 +19,13 @@ from pyspark.sql import functions as F
 
 from pipelines.config import Config
 from pipelines.declare import Table
-from pipelines.engine.lake import Lake, Txn
-from pipelines.gold import audience_daily, media_catalog, media_daily, playbacks, state
+from pipelines.engine import gold_writes
+from pipelines.engine.gold_batch import GoldBatch, hold
+from pipelines.engine.lake import Lake
+from pipelines.gold import media_catalog, playbacks, state
 from pipelines.silver import content_uploads, user_actions
-from pipelines.tables import OF_LAYER
 
-ACTION, UPLOAD = "action", "upload"
-_PINNED: tuple[Table, ...] = (*OF_LAYER["gold"], user_actions.TABLE, content_uploads.TABLE)
-_FEW_ROWS = 2_000
+ACTION, UPLOAD, RECENT = "action", "upload", "recent"
 
 
 def changes(actions: DataFrame, uploads: DataFrame) -> DataFrame:
@@ -50,82 +48,59 @@ class GoldStep:
 
     def __call__(self, batch: DataFrame, batch_id: int, lake: Lake) -> None:
         """Process one batch; running it again for the same id changes nothing."""
-        _Batch(self.config, self.app_id, batch_id, lake, _pins(lake, batch_id)).run(batch)
+        _Computation(GoldBatch.pinned(self.app_id, batch_id, lake), self.config.stream.jitter_seconds).run(
+            batch
+        )
 
 
-def _pins(lake: Lake, batch_id: int) -> dict[str, int]:
-    """The versions that the batch reads: those of its first attempt, when it is replayed."""
-    path = f"{lake.checkpoint('gold')}-pins.json"
-    text = lake.read_text(path)
-    held = json.loads(text) if text else {}
-    if held.get("batch_id") != batch_id:
-        held = {"batch_id": batch_id, "versions": {t.full_name: lake.version(t) for t in _PINNED}}
-        lake.write_text(path, json.dumps(held))
-    versions: dict[str, int] = held["versions"]
-    return versions
-
-
-@dataclass
-class _Batch:
-    config: Config
-    app_id: str
-    batch_id: int
-    lake: Lake
-    versions: dict[str, int]
+@dataclass(frozen=True)
+class _Computation:
+    batch: GoldBatch
+    jitter_seconds: int
 
     def run(self, batch: DataFrame) -> None:
-        batch = self._hold(batch)
-        new = batch.where(F.col("change") == ACTION).select(*playbacks.ACTION_COLUMNS)
-        recent = self._hold(self._read(state.RECENT_ACTIONS))
-        facts = self._facts(batch, recent)
-        catalog = self._catalog(batch, facts)
+        columns = playbacks.ACTION_COLUMNS
+        new_rows = batch.where(F.col("change") == ACTION)
+        recent_rows = self._read(state.RECENT_ACTIONS).select(F.lit(RECENT).alias("change"), *columns)
+        # By user, as the playbacks need them: nothing is moved again.
+        at_hand = hold(new_rows.unionByName(recent_rows).repartition("user_id"))
+        uploads = batch.where(F.col("change") == UPLOAD)
+        facts = self._facts(at_hand.unionByName(uploads))
+        new = at_hand.where(F.col("change") == ACTION).select(*columns)
+        catalog = self._catalog(uploads, facts)
         touched = self._touched(new, facts, catalog)
-        actions, outside, old_finals = self._context(new, recent, touched, catalog)
-        clock = self._one(clock=facts.clock)
-        jitter = self.config.stream.jitter_seconds
-        computed = playbacks.playbacks(actions, catalog.durations, clock, jitter)
+        actions, outside, old_finals = self._context(at_hand.select(*columns), touched)
+        computed = playbacks.playbacks(
+            actions, catalog.durations, self._one(clock=facts.clock), self.jitter_seconds
+        )
         if outside is not None:
             computed = computed.join(outside, "playback_id", "left_anti")
-        computed = self._hold(computed)
+        computed = hold(computed)
         old = self._read(playbacks.TABLE).where("NOT is_final")
         if old_finals is not None:
             old = old.unionByName(old_finals)
         news = self._news(new, facts)
-        horizon = self._one(horizon=facts.horizon)
+        differences = gold_writes.differences(new, old, computed, news)
+        writes = gold_writes.GoldWrites(self.batch)
         # The state comes last: until then a replay finds what this attempt found.
-        self._parallel(
-            lambda: self._write_playbacks(computed, old_finals),
-            lambda: self._write_media_daily(new, old, computed, news),
-            lambda: self._write_audience_daily(old, computed, news),
-            lambda: self._write_catalog(catalog, news),
-            lambda: self.lake.append(state.COUNTED_ONCE, news, self._txn(state.COUNTED_ONCE)),
+        _parallel(
+            lambda: writes.playbacks(computed, old_finals),
+            lambda: writes.media_daily(differences),
+            lambda: writes.audience_daily(differences, news),
+            lambda: writes.catalog(catalog.held, catalog.rows, news),
+            lambda: writes.counted_once(news),
         )
-        kept = state.recent_actions(actions, computed, horizon)
-        self.lake.overwrite(state.RECENT_ACTIONS, kept, self._txn(state.RECENT_ACTIONS))
+        writes.recent_actions(state.recent_actions(actions, computed, self._one(horizon=facts.horizon)))
 
     def _read(self, table: Table) -> DataFrame:
-        return self.lake.read(table, self.versions[table.full_name])
-
-    def _hold(self, frame: DataFrame) -> DataFrame:
-        """The frame computed and kept, without its plan: each step upon a long plan would analyse it all."""
-        return frame.localCheckpoint(eager=True)
-
-    def _txn(self, table: Table) -> Txn:
-        return Txn(f"{self.app_id}/{table.full_name}", self.batch_id)
+        return self.batch.read(table)
 
     def _one(self, **values: datetime | None) -> DataFrame:
         columns = [F.lit(value).cast("timestamp").alias(name) for name, value in values.items()]
-        return self.lake.spark.range(1).select(*columns)
+        return self.batch.lake.spark.range(1).select(*columns)
 
-    def _parallel(self, *writes: Callable[[], None]) -> None:
-        with ThreadPoolExecutor(len(writes)) as pool:
-            for done in [pool.submit(write) for write in writes]:
-                done.result()
-
-    def _facts(self, batch: DataFrame, recent: DataFrame) -> _Facts:
+    def _facts(self, all_rows: DataFrame) -> _Facts:
         """What decides the rest, in one pass over the batch and the state."""
-        names = playbacks.ACTION_COLUMNS
-        all_rows = batch.unionByName(recent.select(F.lit("recent").alias("change"), *names))
         moment = F.least("occurred_at", "record_timestamp")
         rows = (
             all_rows.groupBy("change")
@@ -137,10 +112,10 @@ class _Batch:
             .collect()
         )
         by = {row["change"]: row for row in rows}
-        before = by["recent"]["clock"] if "recent" in by else None
+        before = by[RECENT]["clock"] if RECENT in by else None
         now = by[ACTION]["clock"] if ACTION in by else None
         clock = max((c for c in (before, now) if c is not None), default=None)
-        jitter = timedelta(seconds=self.config.stream.jitter_seconds)
+        jitter = timedelta(seconds=self.jitter_seconds)
         return _Facts(
             clock=clock,
             horizon=None if clock is None else clock - jitter,
@@ -150,13 +125,13 @@ class _Batch:
             has_uploads=UPLOAD in by,
         )
 
-    def _catalog(self, batch: DataFrame, facts: _Facts) -> _Catalog:
+    def _catalog(self, new_uploads: DataFrame, facts: _Facts) -> _Catalog:
         """The catalogue's rows of media with new uploads, and every known duration."""
         held = self._read(media_catalog.TABLE)
         durations = held.where("duration_seconds IS NOT NULL").select("media_id", "duration_seconds")
         if not facts.has_uploads:
             return _Catalog(held, None, durations, None)
-        media = batch.where(F.col("change") == UPLOAD).select("media_id").distinct()
+        media = new_uploads.select("media_id").distinct()
         uploads = self._read(content_uploads.TABLE).join(F.broadcast(media), "media_id", "left_semi")
         firsts = (
             self._read(state.COUNTED_ONCE)
@@ -164,7 +139,7 @@ class _Batch:
             .groupBy("media_id")
             .agg(F.min("first_at").alias("first_play_at"))
         )
-        rows = self._hold(media_catalog.media_catalog(uploads, firsts))
+        rows = hold(media_catalog.media_catalog(uploads, firsts))
         fresh = rows.where("duration_seconds IS NOT NULL").select("media_id", "duration_seconds")
         before = durations.withColumnRenamed("duration_seconds", "before")
         changed = (
@@ -188,7 +163,7 @@ class _Batch:
         if not touches:
             return None
         points = touches[0] if len(touches) == 1 else touches[0].unionByName(touches[1])
-        span = self._hold(
+        span = hold(
             points.groupBy("user_id").agg(
                 F.min("occurred_at").alias("low"), F.max("occurred_at").alias("high")
             )
@@ -202,20 +177,18 @@ class _Batch:
         return _Touched(span, reach, _days(bounds["low"], bounds["high"], reach))
 
     def _context(
-        self, new: DataFrame, recent: DataFrame, touched: _Touched | None, catalog: _Catalog
+        self, at_hand: DataFrame, touched: _Touched | None
     ) -> tuple[DataFrame, DataFrame | None, DataFrame | None]:
         """The events to compute from; the openings among them to leave out; the final rows to restate."""
-        at_hand = recent.unionByName(new).repartition("user_id").dropDuplicates(["user_id", "event_id"])
         if touched is None:
-            return self._hold(at_hand), None, None
-        at_hand = self._hold(at_hand)
+            return at_hand, None, None
         span = F.broadcast(touched.span.withColumnRenamed("user_id", "touched_user"))
         reach = F.make_dt_interval(F.lit(0), F.lit(0), F.lit(0), F.lit(touched.reach.total_seconds()))
         in_days = F.col("event_date").between(*map(F.lit, touched.days))
         same_user = F.col("user_id") == F.col("touched_user")
         at = F.col("occurred_at")
         near = same_user & (at >= F.col("low") - reach) & (at <= F.col("high") + reach)
-        pulled = self._hold(
+        pulled = hold(
             self._read(user_actions.TABLE)
             .where(in_days)
             .join(span, near)
@@ -226,92 +199,27 @@ class _Batch:
         outside = pulled.where(at > F.col("high")).select(F.col("event_id").alias("playback_id"))
         start = F.col("started_at")
         restated = same_user & (start >= F.col("low") - reach) & (start <= F.col("high"))
-        old_finals = self._hold(
+        old_finals = hold(
             self._read(playbacks.TABLE)
             .where(F.col("is_final") & in_days)
             .join(span, restated)
             .select(*playbacks.TABLE.column_names)
         )
         actions = at_hand.unionByName(pulled.select(*playbacks.ACTION_COLUMNS))
-        return self._hold(actions), outside, old_finals
+        return hold(actions), outside, old_finals
 
     def _news(self, new: DataFrame, facts: _Facts) -> DataFrame:
         """What is counted once and was not yet."""
         known = self._read(state.COUNTED_ONCE)
         on_days = F.col("event_date").isin(facts.days) if facts.days else F.lit(False)
         known = known.where(F.col("kind").isin("user", "media") | on_days)
-        return self._hold(state.news(state.counted_once(new), known))
+        return hold(state.news(state.counted_once(new), known))
 
-    def _write_playbacks(self, computed: DataFrame, old_finals: DataFrame | None) -> None:
-        """Replace the rows that are not final, add the final ones, and restate those that changed."""
-        table = playbacks.TABLE
-        if old_finals is None:
-            self.lake.replace_where(table, computed, "NOT is_final", self._txn(table))
-            return
-        before = old_finals.withColumnRenamed("playback_id", "old_id")
-        same = [F.col(f"n.{c}").eqNullSafe(F.col(f"o.{c}")) for c in table.column_names if c != "playback_id"]
-        unchanged = [F.col("n.playback_id") == F.col("o.old_id"), *same]
-        changed = self._hold(computed.alias("n").join(before.alias("o"), unchanged, "left_anti"))
-        replaced = old_finals.join(changed, "playback_id", "left_semi").select("playback_id", "event_date")
-        found = replaced.limit(_FEW_ROWS + 1).collect()
-        if len(found) <= _FEW_ROWS:
-            predicate = _predicate(
-                [row["playback_id"] for row in found], {row["event_date"] for row in found}
-            )
-            self.lake.replace_where(table, changed, predicate, self._txn(table))
-            return
-        days = sorted(row[0] for row in replaced.select("event_date").distinct().collect())
-        kept = self._read(table).where(F.col("is_final") & F.col("event_date").isin(days))
-        kept = kept.join(changed.select("playback_id"), "playback_id", "left_anti")
-        rows = changed.unionByName(kept.select(*table.column_names))
-        listed = ", ".join(f"DATE'{day}'" for day in days)
-        self.lake.replace_where(table, rows, f"NOT is_final OR event_date IN ({listed})", self._txn(table))
 
-    def _write_media_daily(
-        self, new: DataFrame, old: DataFrame, computed: DataFrame, news: DataFrame
-    ) -> None:
-        table = media_daily.TABLE
-        viewers = news.where("kind = 'viewer'").select("media_id", "event_date", "user_id")
-        parts = (
-            media_daily.of_playbacks(computed)
-            .unionByName(media_daily.of_playbacks(old, -1))
-            .unionByName(media_daily.of_skips(new))
-            .unionByName(media_daily.of_viewers(viewers))
-        )
-        differences = self._hold(_not_zero(media_daily.sum_up(parts), media_daily.MEASURES))
-        days = [row[0] for row in differences.select("event_date").distinct().collect()]
-        if days:
-            before = self._read(table).where(F.col("event_date").isin(days))
-            self.lake.overwrite_partitions(
-                table, media_daily.sum_up(before.unionByName(differences)), self._txn(table)
-            )
-
-    def _write_audience_daily(self, old: DataFrame, computed: DataFrame, news: DataFrame) -> None:
-        table = audience_daily.TABLE
-        users = news.where("kind = 'user'")
-        replaced = users.where("previous_date IS NOT NULL").select(F.col("previous_date").alias("event_date"))
-        parts = (
-            audience_daily.of_playbacks(computed)
-            .unionByName(audience_daily.of_playbacks(old, -1))
-            .unionByName(audience_daily.of_active(news.where("kind = 'user_day'")))
-            .unionByName(audience_daily.of_new(users))
-            .unionByName(audience_daily.of_new(replaced, -1))
-        )
-        before = self._read(table)
-        self.lake.overwrite(table, audience_daily.sum_up(before.unionByName(parts)), self._txn(table))
-
-    def _write_catalog(self, catalog: _Catalog, news: DataFrame) -> None:
-        table = media_catalog.TABLE
-        firsts = news.where("kind = 'media'").select("media_id", F.col("first_at").alias("earlier"))
-        if catalog.rows is None and firsts.isEmpty():
-            return
-        rows = catalog.held
-        if catalog.rows is not None:
-            rows = rows.join(catalog.rows, "media_id", "left_anti").unionByName(catalog.rows)
-        first = F.least("first_play_at", "earlier").alias("first_play_at")
-        others = [c for c in table.column_names if c != "first_play_at"]
-        updated = rows.join(firsts, "media_id", "left").select(*others, first)
-        self.lake.overwrite(table, updated.select(*table.column_names), self._txn(table))
+def _parallel(*writes: Callable[[], None]) -> None:
+    with ThreadPoolExecutor(len(writes)) as pool:
+        for done in [pool.submit(write) for write in writes]:
+            done.result()
 
 
 @dataclass(frozen=True)
@@ -344,15 +252,3 @@ def _days(low: datetime, high: datetime, reach: timedelta) -> tuple[date, date]:
         return (low - reach).date(), (high + reach).date()
     except OverflowError:
         return date.min, date.max
-
-
-def _not_zero(rows: DataFrame, measures: tuple[str, ...]) -> DataFrame:
-    return rows.where(" OR ".join(f"{measure} <> 0" for measure in measures))
-
-
-def _predicate(ids: list[str], days: set[date]) -> str:
-    if not ids:
-        return "NOT is_final"
-    listed = ", ".join("'" + i.replace("\\", "\\\\").replace("'", "\\'") + "'" for i in ids)
-    on = ", ".join(f"DATE'{day}'" for day in sorted(days))
-    return f"NOT is_final OR (event_date IN ({on}) AND playback_id IN ({listed}))"

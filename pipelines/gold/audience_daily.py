@@ -7,6 +7,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.declare import Column, Table
+from pipelines.gold import media_daily
 
 TABLE = Table(
     layer="gold",
@@ -30,7 +31,11 @@ def audience_daily(actions: DataFrame, playbacks: DataFrame) -> DataFrame:
     """The table from every user action and every playback."""
     days = actions.select("user_id", F.to_date("occurred_at").alias("event_date"))
     firsts = days.groupBy("user_id").agg(F.min("event_date").alias("event_date"))
-    parts = of_playbacks(playbacks).unionByName(of_active(days.distinct())).unionByName(of_new(firsts))
+    parts = (
+        of_media(media_daily.of_playbacks(playbacks))
+        .unionByName(of_active(days.distinct()))
+        .unionByName(of_new(firsts))
+    )
     return sum_up(parts)
 
 
@@ -49,11 +54,10 @@ def _part(rows: DataFrame, **measures: SparkColumn) -> DataFrame:
     return rows.select("event_date", *given)
 
 
-def of_playbacks(playbacks: DataFrame, sign: int = 1) -> DataFrame:
-    """Each playback's part of its day; `sign` -1 takes it back."""
-    one = F.lit(sign)
-    counted = F.when(F.col("is_counted"), one)
-    return _part(playbacks, plays=one, counted_plays=counted, watch_seconds=F.col("watch_seconds") * sign)
+def of_media(media_days: DataFrame) -> DataFrame:
+    """What rows of `gold.media_daily`, or differences of them, add to their days."""
+    names = ("plays", "counted_plays", "watch_seconds")
+    return _part(media_days, **{name: F.col(name) for name in names})
 
 
 def of_active(user_days: DataFrame) -> DataFrame:

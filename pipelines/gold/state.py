@@ -55,32 +55,41 @@ def recent_actions(actions: DataFrame, playbacks: DataFrame, horizon: DataFrame)
 
 def counted_once(actions: DataFrame) -> DataFrame:
     """Everything in `actions` that is counted once, each once."""
-    days = actions.select("user_id", "action", "occurred_at", "media_id", _date())
-    plays = days.where(F.col("action").isin(*OPENING))
-    viewers = plays.select("event_date", "user_id", "media_id").distinct()
-    user_days = days.select("event_date", "user_id").distinct()
-    users = days.groupBy("user_id").agg(F.min("event_date").alias("event_date"))
-    media = plays.groupBy("media_id").agg(F.min("occurred_at").alias("first_at"))
-    parts = {"viewer": viewers, "user_day": user_days, "user": users, "media": media}
-    found: DataFrame | None = None
-    for kind, rows in parts.items():
-        part = _typed(rows, kind)
-        found = part if found is None else found.unionByName(part)
-    assert found is not None
-    return found
+    day, is_play = F.to_date("occurred_at"), F.col("action").isin(*OPENING)
+    user, media, at = F.col("user_id"), F.col("media_id"), F.col("occurred_at")
+    things = F.array(
+        F.when(is_play, _thing("viewer", day=day, user=user, media=media)),
+        _thing("user_day", day=day, user=user),
+        _thing("user", user=user, first_date=day),
+        F.when(is_play, _thing("media", media=media, first_at=at)),
+    )
+    # One pass and one exchange for all kinds.
+    found = actions.select(F.explode(F.array_compact(things)).alias("thing")).select("thing.*")
+    firsts = found.groupBy("kind", "day", "user_id", "media_id").agg(
+        F.min("first_date").alias("first_date"), F.min("first_at").alias("first_at")
+    )
+    event_date = F.coalesce("day", "first_date").alias("event_date")
+    return firsts.select("kind", event_date, "user_id", "media_id", "first_at")
 
 
-def _date() -> SparkColumn:
-    return F.to_date("occurred_at").alias("event_date")
-
-
-def _typed(rows: DataFrame, kind: str) -> DataFrame:
-    given = [
-        (F.col(c.name) if c.name in rows.columns else F.lit(None)).cast(c.type).alias(c.name)
-        for c in COUNTED_ONCE.columns
-        if c.name != "kind"
-    ]
-    return rows.select(F.lit(kind).alias("kind"), *given)
+def _thing(
+    kind: str,
+    day: SparkColumn | None = None,
+    user: SparkColumn | None = None,
+    media: SparkColumn | None = None,
+    first_date: SparkColumn | None = None,
+    first_at: SparkColumn | None = None,
+) -> SparkColumn:
+    """One thing that is counted once: what tells it apart, and its first date or time."""
+    given = {
+        "day": (day, "date"),
+        "user_id": (user, "string"),
+        "media_id": (media, "string"),
+        "first_date": (first_date, "date"),
+        "first_at": (first_at, "timestamp"),
+    }
+    fields = [(F.lit(None) if c is None else c).cast(type_).alias(name) for name, (c, type_) in given.items()]
+    return F.struct(F.lit(kind).alias("kind"), *fields)
 
 
 def news(candidates: DataFrame, known: DataFrame) -> DataFrame:

@@ -1,0 +1,117 @@
+"""What a gold batch writes: each table in one commit, from what the batch has computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from pipelines.engine.gold_batch import GoldBatch, hold
+from pipelines.gold import audience_daily, media_catalog, media_daily, playbacks, state
+
+_FEW_ROWS = 2_000
+
+
+def differences(new: DataFrame, old: DataFrame, computed: DataFrame, news: DataFrame) -> DataFrame:
+    """What to add to `gold.media_daily`: new rows less former rows, without those that stay the same."""
+    viewers = news.where("kind = 'viewer'").select("media_id", "event_date", "user_id")
+    parts = (
+        media_daily.of_playbacks(computed)
+        .unionByName(media_daily.of_playbacks(old, -1))
+        .unionByName(media_daily.of_skips(new))
+        .unionByName(media_daily.of_viewers(viewers))
+    )
+    return hold(_not_zero(media_daily.sum_up(parts), media_daily.MEASURES))
+
+
+@dataclass(frozen=True)
+class GoldWrites:
+    """The writes of one batch; they may run side by side, the state's last."""
+
+    batch: GoldBatch
+
+    def playbacks(self, computed: DataFrame, old_finals: DataFrame | None) -> None:
+        """Replace the rows that are not final, add the final ones, and restate those that changed."""
+        table = playbacks.TABLE
+        if old_finals is None:
+            self.batch.lake.replace_where(table, computed, "NOT is_final", self.batch.txn(table))
+            return
+        before = old_finals.withColumnRenamed("playback_id", "old_id")
+        same = [F.col(f"n.{c}").eqNullSafe(F.col(f"o.{c}")) for c in table.column_names if c != "playback_id"]
+        unchanged = [F.col("n.playback_id") == F.col("o.old_id"), *same]
+        changed = hold(computed.alias("n").join(before.alias("o"), unchanged, "left_anti"))
+        replaced = old_finals.join(changed, "playback_id", "left_semi").select("playback_id", "event_date")
+        found = replaced.limit(_FEW_ROWS + 1).collect()
+        if len(found) <= _FEW_ROWS:
+            predicate = _predicate(
+                [row["playback_id"] for row in found], {row["event_date"] for row in found}
+            )
+            self.batch.lake.replace_where(table, changed, predicate, self.batch.txn(table))
+            return
+        days = sorted(row[0] for row in replaced.select("event_date").distinct().collect())
+        kept = self.batch.read(table).where(F.col("is_final") & F.col("event_date").isin(days))
+        kept = kept.join(changed.select("playback_id"), "playback_id", "left_anti")
+        rows = changed.unionByName(kept.select(*table.column_names))
+        listed = ", ".join(f"DATE'{day}'" for day in days)
+        self.batch.lake.replace_where(
+            table, rows, f"NOT is_final OR event_date IN ({listed})", self.batch.txn(table)
+        )
+
+    def media_daily(self, differences: DataFrame) -> None:
+        """Add the differences to their days."""
+        table = media_daily.TABLE
+        days = [row[0] for row in differences.select("event_date").distinct().collect()]
+        if days:
+            before = self.batch.read(table).where(F.col("event_date").isin(days))
+            rows = media_daily.sum_up(before.unionByName(differences))
+            self.batch.lake.overwrite_partitions(table, rows, self.batch.txn(table))
+
+    def audience_daily(self, differences: DataFrame, news: DataFrame) -> None:
+        """Add what the media of a day add up to, and the users that are news."""
+        table = audience_daily.TABLE
+        users = news.where("kind = 'user'")
+        replaced = users.where("previous_date IS NOT NULL").select(F.col("previous_date").alias("event_date"))
+        parts = (
+            audience_daily.of_media(differences)
+            .unionByName(audience_daily.of_active(news.where("kind = 'user_day'")))
+            .unionByName(audience_daily.of_new(users))
+            .unionByName(audience_daily.of_new(replaced, -1))
+        )
+        rows = audience_daily.sum_up(self.batch.read(table).unionByName(parts))
+        self.batch.lake.overwrite(table, rows, self.batch.txn(table))
+
+    def catalog(self, held: DataFrame, changed: DataFrame | None, news: DataFrame) -> None:
+        """Replace the rows of media with new uploads, and tell first plays; nothing when there are none."""
+        table = media_catalog.TABLE
+        firsts = news.where("kind = 'media'").select("media_id", F.col("first_at").alias("earlier"))
+        if changed is None and firsts.isEmpty():
+            return
+        rows = held
+        if changed is not None:
+            rows = rows.join(changed, "media_id", "left_anti").unionByName(changed)
+        first = F.least("first_play_at", "earlier").alias("first_play_at")
+        others = [c for c in table.column_names if c != "first_play_at"]
+        updated = rows.join(firsts, "media_id", "left").select(*others, first)
+        self.batch.lake.overwrite(table, updated.select(*table.column_names), self.batch.txn(table))
+
+    def counted_once(self, news: DataFrame) -> None:
+        """Remember what has been counted."""
+        self.batch.lake.append(state.COUNTED_ONCE, news, self.batch.txn(state.COUNTED_ONCE))
+
+    def recent_actions(self, kept: DataFrame) -> None:
+        """Remember the actions that may still decide a playback: the last write of a batch."""
+        self.batch.lake.overwrite(state.RECENT_ACTIONS, kept, self.batch.txn(state.RECENT_ACTIONS))
+
+
+def _not_zero(rows: DataFrame, measures: tuple[str, ...]) -> DataFrame:
+    return rows.where(" OR ".join(f"{measure} <> 0" for measure in measures))
+
+
+def _predicate(ids: list[str], days: set[date]) -> str:
+    if not ids:
+        return "NOT is_final"
+    listed = ", ".join("'" + i.replace("\\", "\\\\").replace("'", "\\'") + "'" for i in ids)
+    on = ", ".join(f"DATE'{day}'" for day in sorted(days))
+    return f"NOT is_final OR (event_date IN ({on}) AND playback_id IN ({listed}))"
