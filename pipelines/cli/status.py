@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipelines.cli.main import session
 from pipelines.cli.output import plain, show
 
+if TYPE_CHECKING:
+    from pipelines.engine.stream_facts import StreamFacts
+
 _EPILOG = """\b
 Examples:
   reelhouse status
   reelhouse status --json
 """
+_HEADINGS = ("stream", "health", "lag (records)", "lag (s)", "last batch", "records", "records/s", "idle (s)")
 _UNHEALTHY = ("stalled", "source unreachable", "never started")
 
 
@@ -22,13 +27,14 @@ _UNHEALTHY = ("stalled", "source unreachable", "never started")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
-    """Show each stream's lag and last batch, and each table's rows and freshness.
+    """Show each stream's lag, rate and last batch, and each table's rows and freshness.
 
     Exit code 1 when a stream is unhealthy: stalled for 5 minutes with work left, never started, or its source
     does not answer.
     """
-    from pipelines.engine.facts import quarantined, stream_facts, table_facts
+    from pipelines.engine.facts import quarantined, table_facts
     from pipelines.engine.lake import Lake
+    from pipelines.engine.stream_facts import stream_facts
     from pipelines.session import open_session
     from pipelines.tables import TABLES
 
@@ -44,9 +50,12 @@ def command(ctx: click.Context, as_json: bool) -> None:
             "quarantined": held,
             "streams": {
                 s.layer: {
-                    "lag_records": s.lag_records,
+                    "lag_records": s.lag.records if s.lag else None,
+                    "lag_seconds": s.lag.seconds if s.lag else None,
                     "last_batch": s.last_batch,
                     "last_batch_at": _rfc3339(s.last_batch_at),
+                    "last_batch_records": s.last_batch_records,
+                    "last_batch_records_per_second": s.last_batch_rate and round(s.last_batch_rate),
                     "idle_seconds": _seconds_since(s.last_batch_at),
                     "health": s.health,
                 }
@@ -58,10 +67,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
         }
         click.echo(json.dumps(shown, indent=2))
     else:
-        rows = [
-            (s.layer, s.health, s.lag_records, s.last_batch, _seconds_since(s.last_batch_at)) for s in streams
-        ]
-        show(("stream", "health", "lag (records)", "last batch", "idle (s)"), rows, "table")
+        show(_HEADINGS, [_row(s) for s in streams], "table")
         click.echo()
         show(
             ("table", "rows", "fresh until"),
@@ -71,6 +77,20 @@ def command(ctx: click.Context, as_json: bool) -> None:
         click.echo(f"\nquarantined: {held:,} records; healthy: {'yes' if healthy else 'no'}")
     if not healthy:
         ctx.exit(1)
+
+
+def _row(s: StreamFacts) -> tuple[Any, ...]:
+    lag = (s.lag.records, s.lag.seconds) if s.lag else (None, None)
+    rate = None if s.last_batch_rate is None else round(s.last_batch_rate)
+    return (
+        s.layer,
+        s.health,
+        *lag,
+        s.last_batch,
+        s.last_batch_records,
+        rate,
+        _seconds_since(s.last_batch_at),
+    )
 
 
 def _rfc3339(moment: datetime | None) -> str | None:

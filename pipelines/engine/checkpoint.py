@@ -24,6 +24,11 @@ def last_batch(lake: Lake, layer: str) -> tuple[int | None, datetime | None]:
     return max(batches), written[str(max(batches))]
 
 
+def started_at(lake: Lake, layer: str, batch: int) -> datetime | None:
+    """When a batch began (UTC): it notes its offsets first."""
+    return lake.files_of(f"{lake.checkpoint(layer)}/offsets").get(str(batch))
+
+
 def offsets(lake: Lake, layer: str, batch: int) -> list[Any]:
     """What a batch read up to, one entry for each source of the layer, as Spark writes it."""
     text = lake.read_text(f"{lake.checkpoint(layer)}/offsets/{batch}") or ""

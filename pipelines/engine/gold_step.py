@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -70,22 +71,23 @@ class _Computation:
         catalog = self._catalog(uploads, facts)
         touched = self._touched(new, facts, catalog)
         actions, outside, old_finals = self._context(at_hand.select(*columns), touched)
-        computed = playbacks.playbacks(
-            actions, catalog.durations, self._one(clock=facts.clock), self.jitter_seconds
-        )
-        if outside is not None:
-            computed = computed.join(outside, "playback_id", "left_anti")
-        computed = hold(computed)
+
+        def compute() -> DataFrame:
+            clock = self._one(clock=facts.clock)
+            rows = playbacks.playbacks(actions, catalog.durations, clock, self.jitter_seconds)
+            return hold(rows if outside is None else rows.join(outside, "playback_id", "left_anti"))
+
+        computed, news = _together(compute, lambda: self._news(new, facts))
         old = self._read(playbacks.TABLE).where("NOT is_final")
         if old_finals is not None:
             old = old.unionByName(old_finals)
-        news = self._news(new, facts)
         differences = gold_writes.differences(new, old, computed, news)
         writes = gold_writes.GoldWrites(self.batch)
-        # The state comes last: until then a replay finds what this attempt found.
-        _parallel(
+        # What people wait for comes first. The state comes last: until then a replay finds what this attempt
+        # found.
+        writes.media_daily(differences)
+        _together(
             lambda: writes.playbacks(computed, old_finals),
-            lambda: writes.media_daily(differences),
             lambda: writes.audience_daily(differences, news),
             lambda: writes.catalog(catalog.held, catalog.rows, news),
             lambda: writes.counted_once(news),
@@ -216,10 +218,10 @@ class _Computation:
         return hold(state.news(state.counted_once(new), known))
 
 
-def _parallel(*writes: Callable[[], None]) -> None:
-    with ThreadPoolExecutor(len(writes)) as pool:
-        for done in [pool.submit(write) for write in writes]:
-            done.result()
+def _together(*steps: Callable[[], Any]) -> list[Any]:
+    """What the steps return, run side by side: planning one leaves the cores to another."""
+    with ThreadPoolExecutor(len(steps)) as pool:
+        return [done.result() for done in [pool.submit(step) for step in steps]]
 
 
 @dataclass(frozen=True)

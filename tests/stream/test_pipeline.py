@@ -198,6 +198,9 @@ def test_the_commands_show_it(ran: Ran) -> None:
     assert {name: stream["lag_records"] for name, stream in shown["streams"].items()} == dict.fromkeys(
         LAYERS, 0
     )
+    assert all(stream["lag_seconds"] == 0 for stream in shown["streams"].values())
+    # The last publish was all copies: gold's batch had nothing new.
+    assert all(shown["streams"][name]["last_batch_records_per_second"] > 0 for name in ("bronze", "silver"))
     assert shown["tables"]["gold.playbacks"]["rows"] == ran.counts["rows"]["playbacks"]
     rebuilt = reelhouse("rebuild", "gold.playbacks", "gold.media_daily", "--from", "2026-01-06")
     assert rebuilt.returncode == 0, rebuilt.stderr

@@ -1,0 +1,141 @@
+"""Where each layer's stream stands: how far behind its source it is, how fast, and whether it is well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from pipelines.bronze import events
+from pipelines.config import Config
+from pipelines.declare import Table
+from pipelines.engine.checkpoint import last_batch, offsets, started_at
+from pipelines.engine.guard import input_topics
+from pipelines.engine.lake import Lake
+from pipelines.errors import ReelhouseError
+from pipelines.tables import LAYERS, TABLES
+from pipelines.topics import end_offsets
+
+UNHEALTHY_SECONDS = 300
+"""A stream that is behind and has done nothing for this long is unhealthy."""
+_COMMITS_ASKED = 1000
+
+
+@dataclass(frozen=True)
+class Lag:
+    """What a stream has not taken of its source."""
+
+    records: int
+    seconds: int
+    """Since the source got ahead of the stream: of bronze, since the newest record that it took; 0: level."""
+
+
+@dataclass(frozen=True)
+class StreamFacts:
+    """Where a layer's stream stands; None: unknown."""
+
+    layer: str
+    health: str
+    """`ok`, `behind` (working on it), `stalled`, `never started` or `source unreachable`."""
+    lag: Lag | None = None
+    last_batch: int | None = None
+    last_batch_at: datetime | None = None
+    last_batch_records: int | None = None
+    last_batch_rate: float | None = None
+    """Records a second of the last batch."""
+
+
+def stream_facts(lake: Lake, config: Config) -> list[StreamFacts]:
+    """Every layer, in order of flow."""
+    return [_stream(lake, config, layer) for layer in LAYERS]
+
+
+def _stream(lake: Lake, config: Config, layer: str) -> StreamFacts:
+    batch, at = last_batch(lake, layer)
+    if batch is None or at is None:
+        return StreamFacts(layer, "never started")
+    began = started_at(lake, layer, batch)
+    records = _kafka_taken(lake, batch) if layer == "bronze" else _delta_taken(lake, layer, batch)
+    rate = records / max(0.001, (at - began).total_seconds()) if began else None
+    try:
+        lag = _kafka_lag(lake, config, batch) if layer == "bronze" else _delta_lag(lake, layer, batch)
+    except ReelhouseError:
+        return StreamFacts(layer, "source unreachable", None, batch, at, records, rate)
+    stale = datetime.now(timezone.utc) - at > timedelta(seconds=UNHEALTHY_SECONDS)
+    health = "ok" if not lag.records else "stalled" if stale else "behind"
+    return StreamFacts(layer, health, lag, batch, at, records, rate)
+
+
+def _kafka_lag(lake: Lake, config: Config, batch: int) -> Lag:
+    """End offsets of the topics less what the last batch reached."""
+    reached = offsets(lake, "bronze", batch)[0]
+    ends = end_offsets(config)
+    topics = input_topics(config) or list(reached)
+    records = sum(
+        max(0, end - int(reached.get(topic, {}).get(str(partition), 0)))
+        for topic in topics
+        for partition, end in ends.get(topic, {}).items()
+    )
+    if not records:
+        return Lag(0, 0)
+    newest = lake.read(events.TABLE).agg(F.unix_seconds(F.max("timestamp"))).first()
+    return Lag(records, _seconds_since(newest[0] if newest else None))
+
+
+def _kafka_taken(lake: Lake, batch: int) -> int:
+    """Records of a batch: how far its offsets went beyond those of the batch before."""
+    reached = offsets(lake, "bronze", batch)[0]
+    before = offsets(lake, "bronze", batch - 1)[0] if batch else {}
+    return sum(
+        int(end) - int(before.get(topic, {}).get(partition, 0))
+        for topic, ends in reached.items()
+        for partition, end in ends.items()
+    )
+
+
+def _delta_lag(lake: Lake, layer: str, batch: int) -> Lag:
+    """Records in the commits of the source tables that the last batch did not reach to the end."""
+    records, oldest = 0, None
+    for commits, _, reached in _sources(lake, layer, batch):
+        later = commits.where((F.col("version") >= reached) & (F.col("added") > 0))
+        row = later.agg(F.sum("added"), F.unix_seconds(F.min("timestamp"))).first()
+        if row and row[0]:
+            records, oldest = records + int(row[0]), min(oldest or row[1], row[1])
+    return Lag(records, _seconds_since(oldest) if records else 0)
+
+
+def _delta_taken(lake: Lake, layer: str, batch: int) -> int:
+    """Records of a batch: those of the commits that it reached and the batch before it did not."""
+    records = 0
+    for commits, first, reached in _sources(lake, layer, batch):
+        row = commits.where(F.col("version").between(first, reached - 1)).agg(F.sum("added")).first()
+        records += int(row[0] or 0) if row else 0
+    return records
+
+
+def _sources(lake: Lake, layer: str, batch: int) -> Iterator[tuple[DataFrame, int, int]]:
+    """By source table: rows `added` by commit, the batch's first version, and the one after its last."""
+    before = {o["reservoirId"]: int(o["reservoirVersion"]) for o in offsets(lake, layer, batch - 1)}
+    by_id = {_table_id(lake, table): table for table in TABLES}
+    for offset in offsets(lake, layer, batch):
+        table = by_id[offset["reservoirId"]]
+        history = DeltaTable.forPath(lake.spark, lake.path(table)).history(_COMMITS_ASKED)
+        added = F.try_element_at("operationMetrics", F.lit("numOutputRows")).try_cast("bigint")
+        rows = F.when(F.col("operation") == "OPTIMIZE", 0).otherwise(added).alias("added")
+        commits = history.select("version", "timestamp", rows)
+        yield commits, before.get(offset["reservoirId"], 0), int(offset["reservoirVersion"])
+
+
+def _table_id(lake: Lake, table: Table) -> str | None:
+    if not lake.exists(table):
+        return None
+    row = DeltaTable.forPath(lake.spark, lake.path(table)).detail().select("id").first()
+    return str(row[0]) if row else None
+
+
+def _seconds_since(moment: int | None) -> int:
+    return 0 if moment is None else max(0, int(datetime.now(timezone.utc).timestamp()) - int(moment))
