@@ -12,9 +12,10 @@ PACKAGES := $(VENV)/.packages-stamp
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-setup: $(PACKAGES) ## Install into .venv, pinned, and resolve the jars (skipped when nothing changed)
+setup: $(PACKAGES) ## Install into .venv, pinned, resolve the jars, record Spark's classes (skipped when nothing changed)
 	@$(BIN)/python -m pipelines.java >/dev/null
 	@$(BIN)/python -m pipelines.jars >/dev/null
+	@$(BIN)/python -m pipelines.class_archive
 
 $(PACKAGES): requirements.lock pyproject.toml Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \

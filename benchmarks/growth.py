@@ -51,7 +51,7 @@ def _affected_users_seconds(lake: Lake, config: Config) -> float:
 
 def _round_seconds(folder: Path, days: int) -> float:
     folder.mkdir()
-    write_simulation(folder, users=150, days=days + 1, seed=1, start=START - timedelta(days=days))
+    write_simulation(folder, users=400, days=days + 1, seed=1, start=START - timedelta(days=days))
     lines = (folder / "events.ndjson").read_text().splitlines(keepends=True)
     history = len(lines) - _BATCHES * _BATCH
     with running_broker(folder) as config:

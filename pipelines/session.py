@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from pipelines.class_archive import java_options
 from pipelines.config import Config
 from pipelines.errors import ReelhouseError
 from pipelines.jars import spark_jars
@@ -15,6 +16,7 @@ from pipelines.java import require_java
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+_JAVA_OPTIONS = "-XX:+UseParallelGC -Duser.timezone=UTC"
 _OWN = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
@@ -44,7 +46,6 @@ _OWN = {
     "spark.ui.showConsoleProgress": "false",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
-    "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -Duser.timezone=UTC",
 }
 
 
@@ -81,6 +82,10 @@ def _settings(config: Config) -> dict[str, str]:
     if "SPARK_ENV_LOADED" not in os.environ:  # not under spark-submit, which brings master and jars
         settings["spark.master"] = config.spark.master
         settings["spark.driver.memory"] = config.spark.driver_memory
-        settings["spark.jars"] = ",".join(str(jar) for jar in spark_jars())
+        jars = [str(jar) for jar in spark_jars()]
+        settings["spark.jars"] = ",".join(jars)
+        # On the driver's own class path their classes can come from the archive.
+        settings["spark.driver.extraClassPath"] = ":".join(jars)
+        settings["spark.driver.extraJavaOptions"] = f"{_JAVA_OPTIONS} {java_options()}".strip()
     settings["spark.sql.shuffle.partitions"] = str(config.spark.shuffle_partitions)
     return settings | config.spark.conf
