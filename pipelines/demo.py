@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pipelines import broker
 from pipelines.adapters import media_player
@@ -19,6 +21,9 @@ from pipelines.simulate.records import from_milliseconds
 from pipelines.simulate.reference import ContentUpload, UserAction, compute
 from pipelines.simulate.write import write_simulation
 from pipelines.topics import identities
+
+if TYPE_CHECKING:
+    from pipelines.engine.lake import Lake
 
 SIMULATION, REAL = Path(".work/simulation"), Path(".work/media_player_events.ndjson")
 SOURCE = Path("data/media_player_events/events.csv")
@@ -43,24 +48,44 @@ def main() -> int:
 
 def _demo(config: Config) -> int:
     began = time.monotonic()
-    _say("starting the broker")
-    broker.start(config)
-    config = broker.with_embedded_broker(config)
-    _say("simulating viewers")
-    media_player.write(SOURCE, REAL)
-    write_simulation(SIMULATION, DEFAULT_USERS, DEFAULT_DAYS, DEFAULT_SEED)
+    # A process of its own: Spark starts on one core while the other simulates.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        simulated = pool.submit(_simulate)
+        _say("starting the broker and Spark, and simulating viewers")
+        broker.start(config)
+        config = broker.with_embedded_broker(config)
+        lake = _lake(config)
+        simulated.result()
     _publish(config)
-    _say("running bronze, silver and gold")
-    from pipelines.engine.lake import Lake
-    from pipelines.engine.stream import Streams
-    from pipelines.session import open_session
-    from pipelines.tables import LAYERS
-
-    spark = open_session(config, "demo")
-    Streams(spark, config, LAYERS, _say).run(available_now=True)
-    wrong = _compare(Lake.of(spark, config))
+    wrong = _run(config, lake)
     print(f"\ndone in {time.monotonic() - began:.0f} s; the tables are under {config.storage.root}{_NEXT}")
     return 1 if wrong else 0
+
+
+def _simulate() -> None:
+    media_player.write(SOURCE, REAL)
+    write_simulation(SIMULATION, DEFAULT_USERS, DEFAULT_DAYS, DEFAULT_SEED)
+
+
+def _lake(config: Config) -> Lake:
+    """Spark, and the tables, which take the longest to make the first time."""
+    from pipelines.engine.lake import Lake
+    from pipelines.session import open_session
+    from pipelines.tables import LAYERS, OF_LAYER
+
+    lake = Lake.of(open_session(config, "demo"), config)
+    for layer in LAYERS:
+        lake.create(OF_LAYER[layer])
+    return lake
+
+
+def _run(config: Config, lake: Lake) -> bool:
+    from pipelines.engine.stream import Streams
+    from pipelines.tables import LAYERS
+
+    _say("running bronze, silver and gold")
+    Streams(lake.spark, config, LAYERS, _say).run(available_now=True)
+    return _compare(lake)
 
 
 def _publish(config: Config) -> None:
@@ -75,7 +100,7 @@ def _publish(config: Config) -> None:
     _say(f"published {done.count:,} events")
 
 
-def _compare(lake: Any) -> bool:
+def _compare(lake: Lake) -> bool:
     """Print each table's rows beside the truth: simulated events, and the real ones."""
     from pipelines.tables import GOLD, SILVER
 
@@ -88,8 +113,8 @@ def _compare(lake: Any) -> bool:
         "silver.quarantine": counts["broken_total"],
     }
     # Real and simulated events share neither users nor media nor days, so their rows add up.
-    for name, rows in compute(actions, uploads).items():
-        expected[f"gold.{name}"] = counts["rows"][name] + len(rows)
+    for name, held in compute(actions, uploads).items():
+        expected[f"gold.{name}"] = counts["rows"][name] + len(held)
     print(f"\n{'table':<24}{'rows':>10}{'expected':>10}")
     wrong = False
     for table in (*SILVER, *GOLD):
