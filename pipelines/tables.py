@@ -8,16 +8,20 @@ from pipelines.bronze import events, expired_records
 from pipelines.declare import Table
 from pipelines.errors import UsageError
 from pipelines.gold import audience_daily, media_catalog, media_daily, playbacks, state
-from pipelines.silver import content_uploads, quarantine, system_events, user_actions
+from pipelines.silver import content_uploads, ledger, quarantine, system_events, user_actions
 
 BRONZE = (events.TABLE,)
 SILVER = (user_actions.TABLE, content_uploads.TABLE, system_events.TABLE, quarantine.TABLE)
 GOLD = (playbacks.TABLE, media_daily.TABLE, audience_daily.TABLE, media_catalog.TABLE)
 INTERNAL = (state.RECENT_ACTIONS, state.COUNTED_ONCE)
-OPS = (expired_records.TABLE,)
+OPS = (expired_records.TABLE, ledger.TABLE)
 TABLES = (*BRONZE, *SILVER, *GOLD, *OPS)
 LAYERS = ("bronze", "silver", "gold")
-OF_LAYER = {"bronze": (*BRONZE, *OPS), "silver": SILVER, "gold": (*GOLD, *INTERNAL)}
+OF_LAYER = {
+    "bronze": (*BRONZE, expired_records.TABLE),
+    "silver": (*SILVER, ledger.TABLE),
+    "gold": (*GOLD, *INTERNAL),
+}
 """What each layer's stream writes."""
 
 

@@ -26,6 +26,8 @@ VERBS = {
     "status": ("pipelines.cli.status:command", "Show the streams' lag, the tables' freshness, and health."),
     "sql": ("pipelines.cli.sql:command", "Query the tables: one query, or a prompt."),
     "tables": ("pipelines.cli.tables:command", "Show the catalogue of tables, or one of them."),
+    "quarantine": ("pipelines.cli.quarantine:command", "Look at held records; release those that pass now."),
+    "reconcile": ("pipelines.cli.reconcile:command", "Prove that nothing is lost and nothing is twice."),
     "rebuild": ("pipelines.cli.rebuild:command", "Recompute tables from the layer below."),
 }
 _EPILOG = """\b

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
+from pipelines.declare import Table
 from pipelines.engine.lake import Lake
+from pipelines.tables import TABLES
+
+
+class Reached(NamedTuple):
+    """How far a stream has read a table's log."""
+
+    version: int
+    """The next version to read."""
+    partly: bool
+    """Whether some of that version's files have been read."""
 
 
 def query_id(lake: Lake, layer: str) -> str | None:
@@ -33,3 +44,11 @@ def offsets(lake: Lake, layer: str, batch: int) -> list[Any]:
     """What a batch read up to, one entry for each source of the layer, as Spark writes it."""
     text = lake.read_text(f"{lake.checkpoint(layer)}/offsets/{batch}") or ""
     return [json.loads(line) for line in text.splitlines()[2:] if line.startswith("{")]
+
+
+def sources(lake: Lake, layer: str, batch: int) -> dict[Table, Reached]:
+    """What a batch read up to, for a layer that reads tables."""
+    found = {offset["reservoirId"]: offset for offset in offsets(lake, layer, batch)}
+    by_id = {lake.table_id(table): table for table in TABLES} if found else {}
+    # Before a version's first file the index is negative.
+    return {by_id[i]: Reached(int(o["reservoirVersion"]), o["index"] >= 0) for i, o in found.items()}

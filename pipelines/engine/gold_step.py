@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from pipelines.config import Config
 from pipelines.declare import Table
 from pipelines.engine import gold_writes
-from pipelines.engine.gold_batch import GoldBatch, hold
+from pipelines.engine.batch import Batch, hold
 from pipelines.engine.lake import Lake
 from pipelines.gold import media_catalog, playbacks, state
 from pipelines.silver import content_uploads, user_actions
@@ -49,14 +49,13 @@ class GoldStep:
 
     def __call__(self, batch: DataFrame, batch_id: int, lake: Lake) -> None:
         """Process one batch; running it again for the same id changes nothing."""
-        _Computation(GoldBatch.pinned(self.app_id, batch_id, lake), self.config.stream.jitter_seconds).run(
-            batch
-        )
+        pinned = Batch.pinned("gold", self.app_id, batch_id, lake)
+        _Computation(pinned, self.config.stream.jitter_seconds).run(batch)
 
 
 @dataclass(frozen=True)
 class _Computation:
-    batch: GoldBatch
+    batch: Batch
     jitter_seconds: int
 
     def run(self, batch: DataFrame) -> None:

@@ -8,7 +8,7 @@ from datetime import date
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from pipelines.engine.gold_batch import GoldBatch, hold
+from pipelines.engine.batch import Batch, hold
 from pipelines.gold import audience_daily, media_catalog, media_daily, playbacks, state
 
 _FEW_ROWS = 2_000
@@ -30,7 +30,7 @@ def differences(new: DataFrame, old: DataFrame, computed: DataFrame, news: DataF
 class GoldWrites:
     """The writes of one batch; they may run side by side, the state's last."""
 
-    batch: GoldBatch
+    batch: Batch
 
     def playbacks(self, computed: DataFrame, old_finals: DataFrame | None) -> None:
         """Replace the rows that are not final, add the final ones, and restate those that changed."""

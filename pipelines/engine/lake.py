@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,6 +19,10 @@ from pipelines.errors import ReelhouseError
 _PROPERTIES = {
     "delta.checkpointInterval": "50",
 }
+
+
+Reads = Callable[[Table], DataFrame]
+"""Reads a table as it stands at a moment that the caller has chosen."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,14 @@ class Lake:
         log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self.spark._jsparkSession, self.path(table))
         return int(log.update(False, _none(jvm), _none(jvm)).version())
 
-    def append(self, table: Table, rows: DataFrame, txn: Txn) -> None:
+    def table_id(self, table: Table) -> str | None:
+        """The table's own identity, by which streams name it; None when it has not been made."""
+        if not self.exists(table):
+            return None
+        row = DeltaTable.forPath(self.spark, self.path(table)).detail().select("id").first()
+        return str(row[0]) if row else None
+
+    def append(self, table: Table, rows: DataFrame, txn: Txn | None = None) -> None:
         """Add rows, once for each `txn`."""
         _writer(rows, table, txn).mode("append").save(self.path(table))
 

@@ -12,12 +12,11 @@ from pyspark.sql import functions as F
 
 from pipelines.bronze import events
 from pipelines.config import Config
-from pipelines.declare import Table
-from pipelines.engine.checkpoint import last_batch, offsets, started_at
+from pipelines.engine.checkpoint import last_batch, offsets, sources, started_at
 from pipelines.engine.guard import input_topics
 from pipelines.engine.lake import Lake
 from pipelines.errors import ReelhouseError
-from pipelines.tables import LAYERS, TABLES
+from pipelines.tables import LAYERS
 from pipelines.topics import end_offsets
 
 UNHEALTHY_SECONDS = 300
@@ -119,22 +118,13 @@ def _delta_taken(lake: Lake, layer: str, batch: int) -> int:
 
 def _sources(lake: Lake, layer: str, batch: int) -> Iterator[tuple[DataFrame, int, int]]:
     """By source table: rows `added` by commit, the batch's first version, and the one after its last."""
-    before = {o["reservoirId"]: int(o["reservoirVersion"]) for o in offsets(lake, layer, batch - 1)}
-    by_id = {_table_id(lake, table): table for table in TABLES}
-    for offset in offsets(lake, layer, batch):
-        table = by_id[offset["reservoirId"]]
+    before = sources(lake, layer, batch - 1)
+    for table, offset in sources(lake, layer, batch).items():
         history = DeltaTable.forPath(lake.spark, lake.path(table)).history(_COMMITS_ASKED)
         added = F.try_element_at("operationMetrics", F.lit("numOutputRows")).try_cast("bigint")
         rows = F.when(F.col("operation") == "OPTIMIZE", 0).otherwise(added).alias("added")
         commits = history.select("version", "timestamp", rows)
-        yield commits, before.get(offset["reservoirId"], 0), int(offset["reservoirVersion"])
-
-
-def _table_id(lake: Lake, table: Table) -> str | None:
-    if not lake.exists(table):
-        return None
-    row = DeltaTable.forPath(lake.spark, lake.path(table)).detail().select("id").first()
-    return str(row[0]) if row else None
+        yield commits, before[table].version if table in before else 0, offset.version
 
 
 def _seconds_since(moment: int | None) -> int:

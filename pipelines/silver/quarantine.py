@@ -30,6 +30,7 @@ TABLE = Table(
         Column("schema_version", "int", "Version of the contract, as far as it was told."),
         Column("quarantined_at", "timestamp", "When it was held (UTC)."),
         Column("released_at", "timestamp", "When it was released into its table (UTC); null: still held."),
+        Column("released_as", "string", "row: it is in its table; copy: its event was there already."),
     ),
     keys=("topic", "partition", "offset"),
     stats_cols=("partition", "offset", "timestamp", "ingested_at", "quarantined_at", "released_at"),
@@ -101,4 +102,5 @@ def quarantine(judged_records: DataFrame) -> DataFrame:
         F.col("judged_version").alias("schema_version"),
         F.current_timestamp().alias("quarantined_at"),
         F.lit(None).cast("timestamp").alias("released_at"),
+        F.lit(None).cast("string").alias("released_as"),
     ).select(*TABLE.column_names)

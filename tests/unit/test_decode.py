@@ -13,7 +13,7 @@ import pytest
 from pipelines.config import Config
 from pipelines.contracts.decode import decode
 from pipelines.contracts.referee import judge
-from pipelines.engine.silver_step import _recovered, limits_of
+from pipelines.engine.sorting import _recovered, limits_of
 from pipelines.silver.content_uploads import content_uploads
 from pipelines.silver.quarantine import judged
 from pipelines.silver.user_actions import user_actions

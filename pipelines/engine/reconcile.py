@@ -1,0 +1,208 @@
+"""Proves the conservation of records: Kafka = bronze = ledger = silver + copies + quarantine.
+
+The streams may run: every table is read as the last committed batch left it. Counts by partition
+come first, which read few columns; only where they differ are the offsets looked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import reduce
+
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
+
+from pipelines.bronze import events as bronze
+from pipelines.bronze import expired_records
+from pipelines.config import Config
+from pipelines.engine.checkpoint import last_batch, offsets
+from pipelines.engine.lake import Lake
+from pipelines.engine.moment import Moment
+from pipelines.engine.sorting import EVENTS, Place, first_ones, sort_out
+from pipelines.errors import ReelhouseError
+from pipelines.kafka_clients import spark_options
+from pipelines.silver import ledger, quarantine
+from pipelines.silver.deduplicate import PLACE
+from pipelines.topics import end_offsets, first_offsets
+
+_BY = ("topic", "partition")
+_MOST_OFFSETS = 20
+_ANY_DISTANCE = timedelta(days=365 * 50)
+
+
+@dataclass(frozen=True)
+class Balance:
+    """What became of the records of a partition (counts)."""
+
+    place: Place
+    records: int
+    silver_rows: int
+    duplicates: int
+    held: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that does not add up."""
+
+    check: str
+    where: str
+    expected: int
+    found: int
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The balance of every partition, and what is wrong; nothing is when `findings` is empty."""
+
+    balances: list[Balance]
+    findings: list[Finding]
+    notes: list[str]
+
+
+def reconcile_records(lake: Lake, config: Config) -> Report:
+    """Compare Kafka, bronze, the ledger, silver and quarantine. Raises ReelhouseError (`table_missing`)."""
+    moment = Moment.of(lake, "silver")
+    told = _by_place(_ledger_sums(moment))
+    known = lake.spark.createDataFrame(
+        [(*place, row["last_offset"]) for place, row in told.items()],
+        "topic string, partition int, last_taken bigint",
+    )
+    # What silver has not taken yet is lag, which `status` shows.
+    taken = moment.read(bronze.TABLE).join(F.broadcast(known), list(_BY)).where("offset <= last_taken")
+    in_bronze = _by_place(taken.groupBy(*_BY).agg(F.count("*").alias("n")))
+    in_silver = _by_place(_silver_places(moment).groupBy(*_BY).agg(F.count("*").alias("n")))
+    in_quarantine = _by_place(
+        moment.read(quarantine.TABLE)
+        .groupBy(*_BY)
+        .agg(F.count("*").alias("n"), F.count("released_at").alias("released"))
+    )
+    balances, findings, doubtful = [], [], []
+    for place, sums in sorted(told.items()):
+        where = f"{place.topic} partition {place.partition}"
+        held_row = in_quarantine.get(place)
+        held, released = (held_row["n"], held_row["released"]) if held_row else (0, 0)
+        found = {
+            "bronze": (sums["records"], _n(in_bronze, place)),
+            "silver": (sums["silver_rows"], _n(in_silver, place)),
+            "quarantine": (sums["quarantined"], held),
+            "released from quarantine": (sums["released"], released),
+        }
+        wrong = [
+            Finding(f"{name} = ledger", where, *both) for name, both in found.items() if both[0] != both[1]
+        ]
+        if wrong:
+            findings += wrong
+            doubtful.append(place)
+        balances.append(
+            Balance(place, sums["records"], sums["silver_rows"], sums["duplicates"], held - released)
+        )
+    findings += [f for place in doubtful for f in _located(moment, config, place, taken)]
+    kafka, notes = _kafka(lake, config)
+    return Report(balances, [*kafka, *findings], notes)
+
+
+def _n(rows: dict[Place, Row], place: Place) -> int:
+    return int(rows[place]["n"]) if place in rows else 0
+
+
+def _by_place(frame: DataFrame) -> dict[Place, Row]:
+    return {Place(row["topic"], row["partition"]): row for row in frame.collect()}
+
+
+def _ledger_sums(moment: Moment) -> DataFrame:
+    sums = [F.sum(name).alias(name) for name in ledger.COUNTS]
+    last = F.max("last_offset").alias("last_offset")
+    return moment.read(ledger.TABLE).groupBy(*_BY).agg(*sums, last)
+
+
+def _silver_places(moment: Moment) -> DataFrame:
+    return reduce(DataFrame.unionByName, (moment.read(table).select(*PLACE) for table, _ in EVENTS.values()))
+
+
+def _located(moment: Moment, config: Config, place: Place, taken: DataFrame) -> Iterator[Finding]:
+    """The offsets at fault in a partition whose counts differ."""
+    where = f"{place.topic} partition {place.partition}"
+    mine = (F.col("topic") == place.topic) & (F.col("partition") == place.partition)
+    records = taken.where(mine).drop("last_taken").localCheckpoint()
+    held = moment.read(quarantine.TABLE).where(mine)
+    in_silver = _silver_places(moment).where(mine)
+    unreleased = held.where("released_at IS NULL").select(*PLACE)
+    yield from _offsets("twice in bronze", where, _repeated(records))
+    yield from _offsets("missing in bronze", where, _gaps(records))
+    yield from _offsets("twice in silver", where, _repeated(in_silver))
+    yield from _offsets("twice in quarantine", where, _repeated(held))
+    both = unreleased.join(in_silver, list(PLACE), "left_semi")
+    yield from _offsets("in silver and held (run `reelhouse quarantine replay`)", where, both)
+    # What is in neither must be a copy of what silver holds.
+    absent = records.join(in_silver, list(PLACE), "left_anti").join(held, list(PLACE), "left_anti")
+    found = sort_out(absent, config)
+    lost, _ = first_ones(found, _ANY_DISTANCE, moment.read)
+    yield from _offsets("missing in silver", where, lost)
+    if found.refused is not None:
+        yield from _offsets("missing in quarantine", where, found.refused)
+
+
+def _repeated(rows: DataFrame) -> DataFrame:
+    return rows.groupBy("offset").count().where("count > 1")
+
+
+def _gaps(records: DataFrame) -> DataFrame:
+    """The offsets between the least and the greatest that are not there."""
+    ends = records.agg(F.min("offset").alias("low"), F.max("offset").alias("high"))
+    every = ends.where("low IS NOT NULL").select(F.explode(F.sequence("low", "high")).alias("offset"))
+    return every.join(records.select("offset"), "offset", "left_anti")
+
+
+def _offsets(check: str, where: str, rows: DataFrame) -> Iterator[Finding]:
+    found = [
+        row["offset"] for row in rows.select("offset").orderBy("offset").limit(_MOST_OFFSETS + 1).collect()
+    ]
+    if found:
+        listed = ", ".join(map(str, found[:_MOST_OFFSETS])) + (", …" if len(found) > _MOST_OFFSETS else "")
+        yield Finding(check, where, 0, len(found), f"offsets {listed}")
+
+
+def _kafka(lake: Lake, config: Config) -> tuple[list[Finding], list[str]]:
+    """What Kafka still holds and bronze has read past, against bronze."""
+    batch, _ = last_batch(lake, "bronze")
+    if batch is None:
+        return [], []
+    try:
+        firsts, ends = first_offsets(config), end_offsets(config)
+    except ReelhouseError as error:
+        return [], [f"not compared with Kafka: {error}"]
+    reached = offsets(lake, "bronze", batch)[0]
+    findings: list[Finding] = []
+    for topic, partitions in sorted(reached.items()):
+        for number, end in sorted(partitions.items()):
+            place, first = Place(topic, int(number)), firsts.get(topic, {}).get(int(number))
+            if first is None:
+                findings.append(Finding("Kafka = bronze", f"{topic} partition {number}", 0, 0, "it is gone"))
+                continue
+            held = min(int(end), ends[topic][int(number)])
+            findings += _missing(lake, config, place, first, held)
+    return findings, []
+
+
+def _missing(lake: Lake, config: Config, place: Place, first: int, end: int) -> Iterator[Finding]:
+    """Records between two offsets that Kafka holds and bronze does not."""
+    mine = (F.col("topic") == place.topic) & (F.col("partition") == place.partition)
+    rows = lake.read(bronze.TABLE).where(mine & F.col("offset").between(first, end - 1)).select("offset")
+    count = rows.distinct().count()
+    if count == end - first:
+        return
+    skipped = lake.read(expired_records.TABLE).where(mine).select("first_offset", "end_offset").collect()
+    # Offsets may have no record: transactions take some, and compaction removes records.
+    start, stop = ({place.topic: {str(place.partition): at}} for at in (first, end))
+    kafka = lake.spark.read.format("kafka").options(**spark_options(config))
+    kafka = kafka.option("assign", json.dumps({place.topic: [place.partition]}))
+    kafka = kafka.option("startingOffsets", json.dumps(start)).option("endingOffsets", json.dumps(stop))
+    missing = kafka.load().select("offset").join(rows, "offset", "left_anti")
+    for gap in skipped:
+        missing = missing.where(~F.col("offset").between(gap["first_offset"], gap["end_offset"] - 1))
+    yield from _offsets("in Kafka, missing in bronze", f"{place.topic} partition {place.partition}", missing)

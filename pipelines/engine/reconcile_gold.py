@@ -1,0 +1,81 @@
+"""Proves that gold is what silver says: every play, and the daily tables and the catalogue row for row."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from pipelines.declare import Table
+from pipelines.engine.checkpoint import last_batch, sources
+from pipelines.engine.lake import Lake
+from pipelines.engine.moment import Moment
+from pipelines.engine.reconcile import Finding
+from pipelines.gold import audience_daily, media_catalog, media_daily, playbacks
+from pipelines.silver import content_uploads, user_actions
+
+_MOST_KEYS = 5
+
+
+def reconcile_gold(lake: Lake) -> tuple[list[Finding], list[str]]:
+    """What differs, and notes on what could not be compared; the plays' own times are not computed again."""
+    batch, _ = last_batch(lake, "gold")
+    if batch is None:
+        return [], ["gold has not run yet"]
+    moment, reached = Moment.of(lake, "gold"), sources(lake, "gold", batch)
+    if any(offset.partly for offset in reached.values()):
+        return [], ["gold is in the middle of a commit of silver; compare it when `reelhouse run` is level"]
+    actions, uploads = (
+        lake.read(table, reached[table].version - 1) if table in reached and reached[table].version else None
+        for table in (user_actions.TABLE, content_uploads.TABLE)
+    )
+    if actions is None or uploads is None:
+        return [], ["gold has not read all of its sources yet"]
+    plays = moment.read(playbacks.TABLE)
+    findings = _plays(actions, plays)
+    expected = {
+        media_daily.TABLE: media_daily.media_daily(actions, plays),
+        audience_daily.TABLE: audience_daily.audience_daily(actions, plays),
+        media_catalog.TABLE: media_catalog.media_catalog(uploads, media_catalog.first_plays(plays)),
+    }
+    for table, rows in expected.items():
+        findings += _rows(table, rows, moment.read(table))
+    return findings, []
+
+
+def _plays(actions: DataFrame, plays: DataFrame) -> list[Finding]:
+    """Every opening is one play, on its day."""
+    opened = actions.where(F.col("action").isin(*playbacks.OPENING)).select("event_id", "event_date")
+    name = "gold.playbacks = silver.user_actions"
+    wanted, found = (rows.groupBy("event_date").agg(F.count("*").alias("n")) for rows in (opened, plays))
+    both = wanted.withColumnRenamed("n", "wanted").join(
+        found.withColumnRenamed("n", "found"), "event_date", "full"
+    )
+    wrong = both.where(~F.col("wanted").eqNullSafe(F.col("found"))).orderBy("event_date").collect()
+    findings = []
+    for row in wrong:
+        day = F.col("event_date") == F.lit(row["event_date"])
+        ids, held = opened.where(day).select("event_id"), plays.where(day).select(F.col("playback_id"))
+        missing = ids.join(held, F.col("event_id") == F.col("playback_id"), "left_anti")
+        twice = held.groupBy("playback_id").count().where("count > 1").select("playback_id")
+        detail = "; ".join(
+            f"{what} {', '.join(r[0] for r in rows.limit(_MOST_KEYS).collect())}"
+            for what, rows in (("missing", missing), ("twice", twice))
+            if not rows.isEmpty()
+        )
+        findings.append(Finding(name, str(row["event_date"]), row["wanted"] or 0, row["found"] or 0, detail))
+    return findings
+
+
+def _rows(table: Table, expected: DataFrame, held: DataFrame) -> list[Finding]:
+    """Rows that one side has and the other has not, as often."""
+    names = table.column_names
+    missing = expected.select(*names).exceptAll(held.select(*names)).withColumn("side", F.lit("missing"))
+    extra = held.select(*names).exceptAll(expected.select(*names)).withColumn("side", F.lit("extra"))
+    differ = missing.unionByName(extra).localCheckpoint()
+    counts = {row["side"]: row["count"] for row in differ.groupBy("side").count().collect()}
+    if not counts:
+        return []
+    keys = differ.select(*table.keys).distinct().orderBy(*table.keys).limit(_MOST_KEYS).collect()
+    detail = "rows " + "; ".join(" ".join(map(str, key)) for key in keys)
+    check = f"{table.full_name} = gold.playbacks and silver"
+    return [Finding(check, table.full_name, counts.get("missing", 0), counts.get("extra", 0), detail)]

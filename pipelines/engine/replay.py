@@ -1,0 +1,162 @@
+"""Judges what is in quarantine anew, by the contracts of now, and releases what passes, each record once.
+
+No step depends on an earlier attempt having been recorded: what silver and quarantine hold decides, so a
+replay that was killed at any moment is made whole by the next one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import reduce
+from typing import Any
+
+from delta.tables import DeltaTable
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from pipelines.bronze import events as bronze
+from pipelines.config import Config
+from pipelines.engine.batch import hold
+from pipelines.engine.guard import only_writer
+from pipelines.engine.lake import Lake
+from pipelines.engine.sorting import EVENTS, Sorted, first_ones, reuse_window, sort_out
+from pipelines.silver import ledger, quarantine
+from pipelines.silver.deduplicate import PLACE, without
+
+_ROW, _COPY = "row", "copy"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which of the held records to judge; None: whatever it is."""
+
+    reason: str | None = None
+    """A code among the record's reasons."""
+    event_type: str | None = None
+    since: datetime | None = None
+    """Held at this time (UTC) or later."""
+
+    def condition(self) -> Column:
+        """The same on rows of quarantine."""
+        found = F.col("released_at").isNull()
+        if self.reason is not None:
+            found = found & F.array_contains("reasons.code", self.reason)
+        if self.event_type is not None:
+            found = found & (F.col("event_type") == self.event_type)
+        if self.since is not None:
+            found = found & (F.col("quarantined_at") >= F.lit(self.since))
+        return found
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a replay would do, or did, for the records with one first reason."""
+
+    event_type: str | None
+    code: str
+    held: int
+    """Records asked for (count)."""
+    passing: int
+    """Of these, the ones that the contracts of now accept (count)."""
+
+
+def replay(lake: Lake, config: Config, wanted: Wanted, dry_run: bool) -> list[Judged]:
+    """Release the held records that pass now; with `dry_run` only say how many would.
+
+    Released events are new rows of silver, as if they had come late: gold takes them at its next round. The
+    stream of silver must not run. Raises ReelhouseError (`already_running`, `table_missing`).
+    """
+    if dry_run:
+        return _judged(*_sorted(lake, config, wanted))
+    with only_writer(lake, ["silver"]):
+        held, found = _sorted(lake, config, wanted)
+        told = _judged(held, found)
+        if any(one.held for one in told):
+            _release(lake, config, found)
+        _settle(lake)
+        return told
+
+
+def _sorted(lake: Lake, config: Config, wanted: Wanted) -> tuple[DataFrame, Sorted]:
+    held = hold(lake.read(quarantine.TABLE).where(wanted.condition()))
+    return held, sort_out(held.select(*bronze.TABLE.column_names), config)
+
+
+def _judged(held: DataFrame, found: Sorted) -> list[Judged]:
+    passing = found.events.select(*PLACE, F.lit(1).alias("passes"))
+    code = F.try_element_at("reasons", F.lit(1))["code"].alias("code")
+    rows = (
+        held.join(passing, list(PLACE), "left")
+        .groupBy("event_type", code)
+        .agg(F.count("*").alias("held"), F.count("passes").alias("passing"))
+        .orderBy(F.desc("held"), "code")
+    )
+    return [Judged(r["event_type"], r["code"], r["held"], r["passing"]) for r in rows.collect()]
+
+
+def _release(lake: Lake, config: Config, found: Sorted) -> None:
+    events = hold(found.events)
+    places = F.broadcast(events.select(*PLACE))
+    there = hold(_silver_places(lake, found).join(places, list(PLACE), "left_semi"))
+    # What an earlier replay appended before it was killed is there already.
+    fresh = Sorted(without(events, there), None, found.places, found.hours, found.newest_record)
+    firsts, _ = first_ones(fresh, reuse_window(config), lake.read)
+    rows = hold(firsts)
+    for event_type in found.hours:
+        table, select = EVENTS[event_type]
+        lake.append(table, select(rows))
+    in_table = rows.select(*PLACE).unionByName(there).withColumn("as", F.lit(_ROW))
+    released = events.select(*PLACE).join(in_table, list(PLACE), "left")
+    marks = released.select(
+        *PLACE,
+        F.coalesce("as", F.lit(_COPY)).alias("released_as"),
+        F.lit(None).cast(quarantine.REASONS).alias("reasons"),
+    )
+    if found.refused is not None:
+        refused = found.refused.select(*PLACE, F.lit(None).cast("string").alias("released_as"), "reasons")
+        marks = marks.unionByName(refused)
+    _mark(lake, marks)
+
+
+def _silver_places(lake: Lake, found: Sorted) -> DataFrame:
+    days = {t: sorted({hour.date() for hour in hours}) for t, hours in found.hours.items()}
+    parts = [
+        lake.read(EVENTS[t][0]).where(F.col("event_date").isin(on)).select(*PLACE) for t, on in days.items()
+    ]
+    nothing = lake.read(quarantine.TABLE).select(*PLACE).limit(0)
+    return reduce(DataFrame.unionByName, parts, nothing)
+
+
+def _mark(lake: Lake, marks: DataFrame) -> None:
+    """Note what was released, and the new reasons of what is refused still."""
+    same_place = " AND ".join(f"q.`{name}` = m.`{name}`" for name in PLACE)
+    target = DeltaTable.forPath(lake.spark, lake.path(quarantine.TABLE)).alias("q")
+    (
+        target.merge(hold(marks).alias("m"), f"{same_place} AND q.released_at IS NULL")
+        .whenMatchedUpdate(
+            "m.released_as IS NOT NULL",
+            {"released_at": F.current_timestamp(), "released_as": F.col("m.released_as")},
+        )
+        .whenMatchedUpdate("m.reasons <> q.reasons", {"reasons": F.col("m.reasons")})
+        .execute()
+    )
+
+
+def _settle(lake: Lake) -> None:
+    """Write into the ledger what quarantine says was released and the ledger does not know yet."""
+    by = ("topic", "partition")
+    held = lake.read(quarantine.TABLE).groupBy(*by)
+    rows, copies = (F.count_if(F.col("released_as") == kind) for kind in (_ROW, _COPY))
+    told = lake.read(ledger.TABLE).where("batch IS NULL").groupBy(*by)
+    before = told.agg(F.sum("silver_rows").alias("old_rows"), F.sum("duplicates").alias("old_copies"))
+    new = held.agg(rows.alias("rows"), copies.alias("copies")).join(before, list(by), "left")
+    now = datetime.now(timezone.utc)
+    entries: list[tuple[Any, ...]] = []
+    for r in new.collect():
+        added, removed = r["rows"] - (r["old_rows"] or 0), r["copies"] - (r["old_copies"] or 0)
+        if added or removed:
+            counts = (0, added, removed, 0, added + removed)
+            entries.append((r["topic"], r["partition"], None, None, None, *counts, now))
+    if entries:
+        lake.append(ledger.TABLE, lake.spark.createDataFrame(entries, ledger.TABLE.schema()))

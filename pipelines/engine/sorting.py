@@ -1,0 +1,176 @@
+"""Sorts records out, for the stream and for a replay: which are events, which are refused and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import reduce
+from typing import NamedTuple
+
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
+
+from pipelines.config import Config
+from pipelines.contracts.decode import decode, event_type_of
+from pipelines.contracts.referee import Limits, parse_time
+from pipelines.engine.batch import hold
+from pipelines.engine.lake import Reads
+from pipelines.silver import content_uploads, quarantine, system_events, user_actions
+from pipelines.silver.deduplicate import ORDER, candidates, copies, where_copies_stand, without
+
+_EPOCH = datetime(1970, 1, 1)
+# Event type: its table, and the pure function of its rows.
+EVENTS = {
+    user_actions.EVENT_TYPE: (user_actions.TABLE, user_actions.user_actions),
+    content_uploads.EVENT_TYPE: (content_uploads.TABLE, content_uploads.content_uploads),
+    system_events.EVENT_TYPE: (system_events.TABLE, system_events.system_events),
+}
+
+
+def limits_of(config: Config) -> Limits:
+    """The configured limits."""
+    earliest = parse_time(config.limits.earliest_timestamp)
+    assert earliest is not None  # the configuration has checked it
+    return Limits(config.limits.max_record_bytes, earliest, timedelta(hours=config.limits.future_hours))
+
+
+def reuse_window(config: Config) -> timedelta:
+    """The configured distance of records with one identity and two times."""
+    return timedelta(minutes=config.dedup.reuse_window_minutes)
+
+
+def types_by_topic(config: Config) -> dict[str, str]:
+    """Event type by configured topic."""
+    topics = config.kafka.topics
+    return {
+        topics.user_actions: user_actions.EVENT_TYPE,
+        topics.content_uploads: content_uploads.EVENT_TYPE,
+        topics.system_events: system_events.EVENT_TYPE,
+    }
+
+
+class Place(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+@dataclass
+class Counted:
+    """What there is of one place."""
+
+    records: int = 0
+    accepted: int = 0
+    first_offset: int | None = None
+    last_offset: int | None = None
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """Records sorted out."""
+
+    events: DataFrame
+    """What a contract accepts, decoded; copies are still among them."""
+    refused: DataFrame | None
+    """Rows for quarantine; None: there are none."""
+    places: dict[Place, Counted]
+    hours: dict[str, set[datetime]]
+    """By event type the hours (UTC) of the events."""
+    newest_record: datetime
+    """Latest time of a record at the broker (UTC)."""
+
+
+def sort_out(records: DataFrame, config: Config) -> Sorted:
+    """Decode and validate `records`, which have bronze's columns; none is lost."""
+    limits = limits_of(config)
+    typed = records.withColumn("event_type", event_type_of(types_by_topic(config)))
+    decoded = _without_payload(decode(typed, limits)).localCheckpoint(eager=False)
+    found = _counts(decoded)
+    events, refused = decoded.where("accepted"), None
+    recovered: list[Row] = []
+    if any(not row["accepted"] for row in found):
+        judged = hold(quarantine.judged(decoded.where(~F.col("accepted")), limits))
+        refused = quarantine.quarantine(judged)
+        if not judged.where(F.col("text").isNotNull()).isEmpty():
+            again = _recovered(judged, limits).localCheckpoint(eager=False)
+            recovered = _counts(again)
+            if any(not row["accepted"] for row in recovered):
+                turned = quarantine.undecodable(judged, again.where(~F.col("accepted")))
+                refused = refused.unionByName(quarantine.quarantine(turned))
+            events = events.unionByName(again.where("accepted"))
+    newest = max((row["newest"] for row in found), default=_EPOCH)
+    return Sorted(events, refused, _places(found, recovered), _hours([*found, *recovered]), newest)
+
+
+def first_ones(found: Sorted, reuse: timedelta, read: Reads) -> tuple[DataFrame, dict[Place, int]]:
+    """The events without copies of one another and of what the tables hold, and the copies by place (count).
+
+    `read` gives the tables as they stand before; `reuse` is how far apart two records of one identity and
+    two times may be.
+    """
+    known = [
+        read(EVENTS[t][0])
+        .where(where_copies_stand(hours, found.newest_record, reuse))
+        .select(F.lit(t).alias("event_type"), "event_id")
+        for t, hours in found.hours.items()
+    ]
+    if not known:
+        return found.events, {}
+    narrow = found.events.select("event_type", "event_id", *ORDER)
+    met = hold(candidates(narrow, reduce(DataFrame.unionByName, known)))
+    if met.isEmpty():
+        return found.events, {}
+    removed = hold(copies(narrow, met))
+    counts = removed.groupBy("topic", "partition").count().collect()
+    by_place = {Place(row["topic"], row["partition"]): int(row[2]) for row in counts}
+    return without(found.events, F.broadcast(removed)), by_place
+
+
+def _without_payload(decoded: DataFrame) -> DataFrame:
+    """Accepted events need their record's bytes no more: only what is in doubt keeps them."""
+    for name in ("key", "value", "headers"):
+        decoded = decoded.withColumn(name, F.when(~F.col("accepted"), F.col(name)))
+    return decoded
+
+
+def _recovered(judged: DataFrame, limits: Limits) -> DataFrame:
+    """The records that the referee accepted, decoded from their canonical text."""
+    clean = judged.where(F.col("text").isNotNull()).withColumn("value", F.encode("text", "UTF-8"))
+    return decode(clean, limits, F.col("judged_version")).drop("text", "judged_version", "reasons")
+
+
+def _counts(decoded: DataFrame) -> list[Row]:
+    """What the next steps, and the ledger, need to know: in one pass."""
+    hour = F.floor(F.unix_seconds("occurred_at") / 3600).alias("hour")
+    return (
+        decoded.groupBy("topic", "partition", "event_type", "accepted", hour)
+        .agg(
+            F.count("*").alias("n"),
+            F.max("timestamp").alias("newest"),
+            F.min("offset").alias("first"),
+            F.max("offset").alias("last"),
+        )
+        .collect()
+    )
+
+
+def _places(found: list[Row], recovered: list[Row]) -> dict[Place, Counted]:
+    places: dict[Place, Counted] = {}
+    for row in found:
+        one = places.setdefault(Place(row["topic"], row["partition"]), Counted())
+        one.records += row["n"]
+        one.first_offset = row["first"] if one.first_offset is None else min(one.first_offset, row["first"])
+        one.last_offset = row["last"] if one.last_offset is None else max(one.last_offset, row["last"])
+    for row in [*found, *recovered]:
+        if row["accepted"]:
+            places[Place(row["topic"], row["partition"])].accepted += row["n"]
+    return places
+
+
+def _hours(found: list[Row]) -> dict[str, set[datetime]]:
+    hours: dict[str, set[datetime]] = {}
+    for row in found:
+        if row["accepted"]:
+            hours.setdefault(row["event_type"], set()).add(_EPOCH + row["hour"] * timedelta(hours=1))
+    return hours

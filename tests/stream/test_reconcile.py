@@ -1,0 +1,94 @@
+"""The ledger adds up, and a row that is deleted or doubled by hand in any table is found, with its place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from embedded_broker import broker_config
+
+from pipelines import broker
+from pipelines.bronze import events
+from pipelines.config import Config
+from pipelines.declare import Table
+from pipelines.engine.lake import Lake
+from pipelines.engine.reconcile import Finding, reconcile_records
+from pipelines.engine.reconcile_gold import reconcile_gold
+from pipelines.engine.stream import Streams
+from pipelines.produce import produce
+from pipelines.silver import ledger
+from pipelines.simulate.write import write_simulation
+from pipelines.tables import GOLD, LAYERS, SILVER
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+pytestmark = pytest.mark.stream
+Balanced = tuple[Lake, Config, dict[str, int]]
+
+
+@pytest.fixture(scope="module")
+def balanced(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balanced]:
+    """A simulation with copies and broken records, run in two parts."""
+    folder = tmp_path_factory.mktemp("reconcile")
+    config = broker_config(folder, partitions=2)
+    write_simulation(folder, users=12, days=2, seed=3)
+    broker.start(config)
+    try:
+        lines = (folder / "events.ndjson").read_text().splitlines(keepends=True)
+        for part in (lines[: len(lines) // 2], lines[len(lines) // 2 :]):
+            (folder / "part.ndjson").write_text("".join(part))
+            produce(config, [folder / "part.ndjson"])
+            Streams(spark, config, LAYERS, print).run(available_now=True)
+        counts = json.loads((folder / "truth" / "counts.json").read_text())
+        yield Lake.of(spark, config), config, counts
+    finally:
+        broker.stop(config)
+
+
+def _findings(lake: Lake, config: Config, table: Table) -> list[Finding]:
+    return reconcile_gold(lake)[0] if table in GOLD else reconcile_records(lake, config).findings
+
+
+def test_the_ledger_is_the_truth(balanced: Balanced) -> None:
+    lake, config, counts = balanced
+    report = reconcile_records(lake, config)
+    assert report.findings == []
+    assert report.notes == []
+    assert reconcile_gold(lake) == ([], [])
+    assert sum(balance.records for balance in report.balances) == counts["records_total"]
+    assert sum(balance.silver_rows for balance in report.balances) == sum(counts["valid"].values())
+    assert sum(balance.held for balance in report.balances) == counts["broken_total"]
+    for row in lake.read(ledger.TABLE).collect():
+        assert row.records + row.released == row.silver_rows + row.duplicates + row.quarantined
+        assert row.records == row.last_offset - row.first_offset + 1
+
+
+@pytest.mark.parametrize("table", [events.TABLE, *SILVER, *GOLD], ids=lambda table: table.full_name)
+def test_a_deleted_and_a_doubled_row_are_found(balanced: Balanced, table: Table) -> None:
+    lake, config, _ = balanced
+    keys = list(table.keys)
+    place = table.full_name.startswith(("bronze", "silver"))
+    names = ["topic", "partition", "offset"] if place else keys
+    row = lake.read(table).orderBy(*keys).limit(1).localCheckpoint()
+    told = row.select(*names).first()
+    before = lake.version(table)
+    same = " AND ".join(
+        f"`{name}` = {value}" if isinstance(value, int) else f"`{name}` = '{value}'"
+        for name, value in told.asDict().items()
+    )
+    expected = f"offsets {told['offset']}" if place else str(told[0])
+    for change in ("delete", "double"):
+        if change == "delete":
+            lake.spark.sql(f"DELETE FROM delta.`{lake.path(table)}` WHERE {same}")
+        else:
+            lake.append(table, row)
+        try:
+            found = _findings(lake, config, table)
+            assert found, change
+            assert any(expected in finding.detail for finding in found), (change, found)
+        finally:
+            lake.spark.sql(f"RESTORE TABLE delta.`{lake.path(table)}` TO VERSION AS OF {before}")
+    assert _findings(lake, config, table) == []
