@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import ReelhouseError
+from pipelines.errors import exit_code_of
 from pipelines.jars import cache_dir, spark_jars
 from pipelines.java import require_java
 
@@ -25,17 +25,18 @@ _RECORD = "REELHOUSE_RECORD_CLASSES"
 _TIMEOUT_SECONDS = 600
 
 
-def java_options() -> str:
-    """What the driver's Java is told: to use the archive, or to record one, or nothing."""
+def java_options(java: str) -> str:
+    """What the driver's `java` is told: to use the archive, or to record one, or nothing."""
     recorded = os.environ.get(_RECORD)
     if recorded:
         return f"-XX:ArchiveClassesAtExit={recorded} {_QUIET}"
-    return f"-XX:SharedArchiveFile={_path()} {_QUIET}" if _path().exists() else ""
+    archive = _path(java)
+    return f"-XX:SharedArchiveFile={archive} {_QUIET}" if archive.exists() else ""
 
 
-def _path() -> Path:
+def _path(command: str) -> Path:
     """Named after what it depends on: this Java, and these jars in this order."""
-    java = Path(require_java()).resolve()
+    java = Path(command).resolve()
     spark = importlib.util.find_spec("pyspark")
     parts = [java, java.stat().st_mtime_ns, spark and spark.origin, *spark_jars()]
     return cache_dir() / f"classes-{hashlib.sha256(repr(parts).encode()).hexdigest()[:12]}.jsa"
@@ -43,7 +44,7 @@ def _path() -> Path:
 
 def make() -> None:
     """Make the archive when it is missing; what goes wrong is told, and does no harm."""
-    target = _path()
+    target = _path(require_java())
     if target.exists():
         return
     print("recording Spark's classes, once", file=sys.stderr, flush=True)
@@ -66,7 +67,7 @@ def _record() -> None:
     """Load what a run loads: a few events through silver and gold."""
     from pipelines.bronze import events
     from pipelines.config import Config
-    from pipelines.engine.lake import Lake, Txn
+    from pipelines.engine.lake import Lake
     from pipelines.engine.stream import Streams
     from pipelines.session import open_session
 
@@ -81,8 +82,7 @@ def _record() -> None:
         }
         rows = [(None, v.encode(), topic, 0, 0, now, None, now) for topic, v in values.items()]
         lake.create([events.TABLE])
-        batch = spark.createDataFrame(rows, events.TABLE.schema())
-        lake.append(events.TABLE, batch, Txn("record", 1))
+        lake.append(events.TABLE, spark.createDataFrame(rows, events.TABLE.schema()))
         Streams(spark, config, ("silver", "gold"), lambda _: None).run(available_now=True)
         gateway: Any = spark.sparkContext._gateway
         spark.stop()
@@ -93,15 +93,7 @@ def _record() -> None:
 
 def main() -> int:
     """Make the archive; 0 also when it could not be made."""
-    if sys.argv[1:] == ["record"]:
-        _record()
-        return 0
-    try:
-        make()
-    except ReelhouseError as error:
-        print(f"reelhouse: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_code_of(_record if sys.argv[1:] == ["record"] else make)
 
 
 if __name__ == "__main__":

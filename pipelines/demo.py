@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pipelines import broker
 from pipelines.adapters import media_player
 from pipelines.config import Config, load_config
-from pipelines.errors import ReelhouseError
+from pipelines.errors import exit_code_of
 from pipelines.produce import produce
 from pipelines.simulate.clients import parse_time
 from pipelines.simulate.model import DEFAULT_DAYS, DEFAULT_SEED, DEFAULT_USERS
@@ -39,11 +39,7 @@ what to try next:
 
 def main() -> int:
     """Run the demo; 1 when it fails or a count differs from the truth."""
-    try:
-        return _demo(load_config())
-    except ReelhouseError as error:
-        print(f"reelhouse: {error}", file=sys.stderr)
-        return error.exit_code
+    return exit_code_of(lambda: _demo(load_config()))
 
 
 def _demo(config: Config) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 
 class ReelhouseError(Exception):
     """An operation failed, or found a fault, for a reason that a person can act on.
@@ -24,3 +27,12 @@ class UsageError(ReelhouseError):
 
     def __init__(self, message: str, *, code: str = "usage") -> None:
         super().__init__(message, code=code)
+
+
+def exit_code_of(program: Callable[[], int | None]) -> int:
+    """Run a program of `make`: its exit code, or the sentence of its error and the code of that."""
+    try:
+        return program() or 0
+    except ReelhouseError as error:
+        print(f"reelhouse: {error}", file=sys.stderr)
+        return error.exit_code

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.errors import ReelhouseError
+from pipelines.errors import ReelhouseError, exit_code_of
 from pipelines.java import require_java
 
 SPARK_COORDINATES = (
@@ -181,13 +181,12 @@ def _ivy_jar() -> Path:
 
 def main() -> int:
     """Resolve both sets, with a line of progress for each; 1 when one fails."""
-    try:
-        for name, jars in (("spark", spark_jars()), ("kafka", kafka_jars())):
-            print(f"{name}: {len(jars)} jars in {jars[0].parent}")
-    except ReelhouseError as error:
-        print(f"reelhouse: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_code_of(_resolve_both)
+
+
+def _resolve_both() -> None:
+    for name, jars in (("spark", spark_jars()), ("kafka", kafka_jars())):
+        print(f"{name}: {len(jars)} jars in {jars[0].parent}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from pipelines.errors import ReelhouseError
+from pipelines.errors import ReelhouseError, exit_code_of
 
 MINIMUM = 17
 _INSTALL = (
@@ -55,14 +55,7 @@ def _major_version(java: str) -> int | None:
 
 def main() -> int:
     """Check for Java before a long setup: print the sentence and return 1 when it is missing."""
-    import sys
-
-    try:
-        print(f"Java: {require_java()}")
-    except ReelhouseError as error:
-        print(f"reelhouse: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_code_of(lambda: print(f"Java: {require_java()}"))
 
 
 if __name__ == "__main__":

@@ -59,14 +59,14 @@ def open_session(config: Config, name: str) -> SparkSession:
     found = SparkSession.getActiveSession()
     if found is not None:
         return found
-    require_java()
+    java = require_java()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     # Python shows and takes Spark's times in the zone of the process: make it UTC, as the session's is.
     os.environ["TZ"] = "UTC"
     time.tzset()
     builder = SparkSession.builder.appName(f"reelhouse {name}")
-    for key, value in _settings(config).items():
+    for key, value in _settings(config, java).items():
         builder = builder.config(key, value)
     try:
         session = builder.getOrCreate()
@@ -77,7 +77,7 @@ def open_session(config: Config, name: str) -> SparkSession:
     return session
 
 
-def _settings(config: Config) -> dict[str, str]:
+def _settings(config: Config, java: str) -> dict[str, str]:
     settings = dict(_OWN)
     if "SPARK_ENV_LOADED" not in os.environ:  # not under spark-submit, which brings master and jars
         settings["spark.master"] = config.spark.master
@@ -86,6 +86,6 @@ def _settings(config: Config) -> dict[str, str]:
         settings["spark.jars"] = ",".join(jars)
         # On the driver's own class path their classes can come from the archive.
         settings["spark.driver.extraClassPath"] = ":".join(jars)
-        settings["spark.driver.extraJavaOptions"] = f"{_JAVA_OPTIONS} {java_options()}".strip()
+        settings["spark.driver.extraJavaOptions"] = f"{_JAVA_OPTIONS} {java_options(java)}".strip()
     settings["spark.sql.shuffle.partitions"] = str(config.spark.shuffle_partitions)
     return settings | config.spark.conf

@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from pipelines.text import shortened
+
 FORMATS = ("table", "csv", "json")
 _WIDEST = 60
 
@@ -60,5 +62,4 @@ def _text(value: Any, null: str) -> str:
 
 
 def _shortened(text: str) -> str:
-    line = text.replace("\n", "\\n")
-    return line if len(line) <= _WIDEST else line[: _WIDEST - 1] + "…"
+    return shortened(text.replace("\n", "\\n"), _WIDEST)

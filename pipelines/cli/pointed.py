@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pipelines.text import shortened
+
 Reason = tuple[str, str, str]
 """Code, field, message."""
 _WIDEST = 100
@@ -16,15 +18,15 @@ _AROUND = 16
 def pointed(value: bytes | None, reasons: Sequence[Reason]) -> Iterator[str]:
     """The lines: JSON field by field, text, or bytes; each fault beside its field, the others first."""
     event = _parsed(value)
-    fields = {field for _, field, _ in reasons if field} if isinstance(event, dict) else set()
     shown: set[str] = set()
     lines: list[str] = []
     for path, line in _lines(event) if event is not None else _raw(value):
         marks = [f"{code}: {message}" for code, field, message in reasons if field and field == path]
-        shown |= {path} if marks else set()
+        if marks:
+            shown.add(path)
         lines.append(f"{_short(line)}{'   ◄ ' if marks else ''}{'; '.join(map(_short, marks))}")
     for code, field, message in reasons:
-        if field not in fields or field not in shown:
+        if field not in shown:
             yield f"◄ {code}{f' {field}' if field else ''}: {_short(message)}"
     yield from lines[:_MOST_LINES]
     if len(lines) > _MOST_LINES:
@@ -67,4 +69,4 @@ def _raw(value: bytes | None) -> Iterator[tuple[str, str]]:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+    return shortened(text, _WIDEST)

@@ -19,6 +19,7 @@ from jsonschema import Draft7Validator
 from jsonschema.exceptions import ValidationError
 
 from pipelines.contracts.load import Contract, contracts, kind_of
+from pipelines.text import shortened
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _RFC3339 = re.compile(
@@ -87,7 +88,7 @@ def _refused(version: int | None, code: str, field: str, message: str) -> Verdic
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _MESSAGE_CHARACTERS else text[: _MESSAGE_CHARACTERS - 1] + "…"
+    return shortened(text, _MESSAGE_CHARACTERS)
 
 
 def _parse(value: bytes | None, limits: Limits) -> dict[str, Any] | Reason:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from pyspark.sql import DataFrame
 
@@ -62,3 +65,9 @@ def _pins_file(lake: Lake, layer: str) -> str:
 def hold(frame: DataFrame) -> DataFrame:
     """The frame computed and kept, without its plan: each step upon a long plan would analyse it all."""
     return frame.localCheckpoint(eager=True)
+
+
+def together(*steps: Callable[[], Any]) -> list[Any]:
+    """What the steps return, run side by side: planning one leaves the cores to another."""
+    with ThreadPoolExecutor(max(1, len(steps))) as pool:
+        return [done.result() for done in [pool.submit(step) for step in steps]]

@@ -9,11 +9,8 @@ after a crash computes the same differences.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -21,7 +18,7 @@ from pyspark.sql import functions as F
 from pipelines.config import Config
 from pipelines.declare import Table
 from pipelines.engine import gold_writes
-from pipelines.engine.batch import Batch, hold
+from pipelines.engine.batch import Batch, hold, together
 from pipelines.engine.lake import Lake
 from pipelines.gold import media_catalog, playbacks, state
 from pipelines.silver import content_uploads, user_actions
@@ -76,7 +73,7 @@ class _Computation:
             rows = playbacks.playbacks(actions, catalog.durations, clock, self.jitter_seconds)
             return hold(rows if outside is None else rows.join(outside, "playback_id", "left_anti"))
 
-        computed, news = _together(compute, lambda: self._news(new, facts))
+        computed, news = together(compute, lambda: self._news(new, facts))
         old = self._read(playbacks.TABLE).where("NOT is_final")
         if old_finals is not None:
             old = old.unionByName(old_finals)
@@ -85,7 +82,7 @@ class _Computation:
         # What people wait for comes first. The state comes last: until then a replay finds what this attempt
         # found.
         writes.media_daily(differences)
-        _together(
+        together(
             lambda: writes.playbacks(computed, old_finals),
             lambda: writes.audience_daily(differences, news),
             lambda: writes.catalog(catalog.held, catalog.rows, news),
@@ -215,12 +212,6 @@ class _Computation:
         on_days = F.col("event_date").isin(facts.days) if facts.days else F.lit(False)
         known = known.where(F.col("kind").isin("user", "media") | on_days)
         return hold(state.news(state.counted_once(new), known))
-
-
-def _together(*steps: Callable[[], Any]) -> list[Any]:
-    """What the steps return, run side by side: planning one leaves the cores to another."""
-    with ThreadPoolExecutor(len(steps)) as pool:
-        return [done.result() for done in [pool.submit(step) for step in steps]]
 
 
 @dataclass(frozen=True)

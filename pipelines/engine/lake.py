@@ -102,16 +102,13 @@ class Lake:
 
     def version(self, table: Table) -> int:
         """The newest version of the table's log."""
-        jvm: Any = self.spark._jvm
-        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self.spark._jsparkSession, self.path(table))
-        return int(log.update(False, _none(jvm), _none(jvm)).version())
+        return int(self._snapshot(table).version())
 
     def table_id(self, table: Table) -> str | None:
         """The table's own identity, by which streams name it; None when it has not been made."""
         if not self.exists(table):
             return None
-        row = DeltaTable.forPath(self.spark, self.path(table)).detail().select("id").first()
-        return str(row[0]) if row else None
+        return str(self._snapshot(table).metadata().id())
 
     def append(self, table: Table, rows: DataFrame, txn: Txn | None = None) -> None:
         """Add rows, once for each `txn`."""
@@ -176,6 +173,11 @@ class Lake:
             )
             for status in files.listStatus(path)
         }
+
+    def _snapshot(self, table: Table) -> Any:
+        jvm: Any = self._jvm()
+        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self.spark._jsparkSession, self.path(table))
+        return log.update(False, _none(jvm), _none(jvm))
 
     def _jvm(self) -> Any:
         return self.spark._jvm

@@ -10,18 +10,18 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import reduce
 
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from pipelines.bronze import events as bronze
 from pipelines.bronze import expired_records
 from pipelines.config import Config
+from pipelines.engine.batch import hold
 from pipelines.engine.checkpoint import last_batch, offsets
 from pipelines.engine.lake import Lake
 from pipelines.engine.moment import Moment
-from pipelines.engine.sorting import EVENTS, Place, first_ones, sort_out
+from pipelines.engine.sorting import Place, first_ones, silver_places, sort_out
 from pipelines.errors import ReelhouseError
 from pipelines.kafka_clients import spark_options
 from pipelines.silver import ledger, quarantine
@@ -68,14 +68,10 @@ def reconcile_records(lake: Lake, config: Config) -> Report:
     """Compare Kafka, bronze, the ledger, silver and quarantine. Raises ReelhouseError (`table_missing`)."""
     moment = Moment.of(lake, "silver")
     told = _by_place(_ledger_sums(moment))
-    known = lake.spark.createDataFrame(
-        [(*place, row["last_offset"]) for place, row in told.items()],
-        "topic string, partition int, last_taken bigint",
-    )
     # What silver has not taken yet is lag, which `status` shows.
-    taken = moment.read(bronze.TABLE).join(F.broadcast(known), list(_BY)).where("offset <= last_taken")
+    taken = _bronze(lake, {place: (0, row["next_offset"]) for place, row in told.items()})
     in_bronze = _by_place(taken.groupBy(*_BY).agg(F.count("*").alias("n")))
-    in_silver = _by_place(_silver_places(moment).groupBy(*_BY).agg(F.count("*").alias("n")))
+    in_silver = _by_place(silver_places(moment.read).groupBy(*_BY).agg(F.count("*").alias("n")))
     in_quarantine = _by_place(
         moment.read(quarantine.TABLE)
         .groupBy(*_BY)
@@ -83,7 +79,6 @@ def reconcile_records(lake: Lake, config: Config) -> Report:
     )
     balances, findings, doubtful = [], [], []
     for place, sums in sorted(told.items()):
-        where = f"{place.topic} partition {place.partition}"
         held_row = in_quarantine.get(place)
         held, released = (held_row["n"], held_row["released"]) if held_row else (0, 0)
         found = {
@@ -92,9 +87,8 @@ def reconcile_records(lake: Lake, config: Config) -> Report:
             "quarantine": (sums["quarantined"], held),
             "released from quarantine": (sums["released"], released),
         }
-        wrong = [
-            Finding(f"{name} = ledger", where, *both) for name, both in found.items() if both[0] != both[1]
-        ]
+        pairs = {name: both for name, both in found.items() if both[0] != both[1]}
+        wrong = [Finding(f"{name} = ledger", str(place), *both) for name, both in pairs.items()]
         if wrong:
             findings += wrong
             doubtful.append(place)
@@ -114,23 +108,30 @@ def _by_place(frame: DataFrame) -> dict[Place, Row]:
     return {Place(row["topic"], row["partition"]): row for row in frame.collect()}
 
 
+def _bronze(lake: Lake, spans: dict[Place, tuple[int, int]]) -> DataFrame:
+    """The records of each place from one offset to before another."""
+    columns = "topic string, partition int, low bigint, high bigint"
+    wanted = lake.spark.createDataFrame([(*place, *span) for place, span in spans.items()], columns)
+    found = lake.read(bronze.TABLE).join(F.broadcast(wanted), list(_BY))
+    return found.where("offset >= low AND offset < high").select(*bronze.TABLE.column_names)
+
+
+def _of(place: Place) -> Column:
+    return (F.col("topic") == place.topic) & (F.col("partition") == place.partition)
+
+
 def _ledger_sums(moment: Moment) -> DataFrame:
     sums = [F.sum(name).alias(name) for name in ledger.COUNTS]
-    last = F.max("last_offset").alias("last_offset")
-    return moment.read(ledger.TABLE).groupBy(*_BY).agg(*sums, last)
-
-
-def _silver_places(moment: Moment) -> DataFrame:
-    return reduce(DataFrame.unionByName, (moment.read(table).select(*PLACE) for table, _ in EVENTS.values()))
+    following = (F.max("last_offset") + 1).alias("next_offset")
+    return moment.read(ledger.TABLE).groupBy(*_BY).agg(*sums, following)
 
 
 def _located(moment: Moment, config: Config, place: Place, taken: DataFrame) -> Iterator[Finding]:
     """The offsets at fault in a partition whose counts differ."""
-    where = f"{place.topic} partition {place.partition}"
-    mine = (F.col("topic") == place.topic) & (F.col("partition") == place.partition)
-    records = taken.where(mine).drop("last_taken").localCheckpoint()
+    where, mine = str(place), _of(place)
+    records = hold(taken.where(mine))
     held = moment.read(quarantine.TABLE).where(mine)
-    in_silver = _silver_places(moment).where(mine)
+    in_silver = silver_places(moment.read).where(mine)
     unreleased = held.where("released_at IS NULL").select(*PLACE)
     yield from _offsets("twice in bronze", where, _repeated(records))
     yield from _offsets("missing in bronze", where, _gaps(records))
@@ -176,33 +177,34 @@ def _kafka(lake: Lake, config: Config) -> tuple[list[Finding], list[str]]:
         firsts, ends = first_offsets(config), end_offsets(config)
     except ReelhouseError as error:
         return [], [f"not compared with Kafka: {error}"]
-    reached = offsets(lake, "bronze", batch)[0]
     findings: list[Finding] = []
-    for topic, partitions in sorted(reached.items()):
+    spans: dict[Place, tuple[int, int]] = {}
+    for topic, partitions in sorted(offsets(lake, "bronze", batch)[0].items()):
         for number, end in sorted(partitions.items()):
             place, first = Place(topic, int(number)), firsts.get(topic, {}).get(int(number))
             if first is None:
-                findings.append(Finding("Kafka = bronze", f"{topic} partition {number}", 0, 0, "it is gone"))
-                continue
-            held = min(int(end), ends[topic][int(number)])
-            findings += _missing(lake, config, place, first, held)
+                findings.append(Finding("Kafka = bronze", str(place), 0, 0, "it is gone"))
+            else:
+                spans[place] = first, min(int(end), ends[topic][int(number)])
+    held = _bronze(lake, spans)
+    counts = _by_place(held.groupBy(*_BY).agg(F.countDistinct("offset").alias("n")))
+    for place, (first, end) in spans.items():
+        if _n(counts, place) != end - first:
+            findings += _missing(lake, config, place, first, end, held.where(_of(place)).select("offset"))
     return findings, []
 
 
-def _missing(lake: Lake, config: Config, place: Place, first: int, end: int) -> Iterator[Finding]:
-    """Records between two offsets that Kafka holds and bronze does not."""
-    mine = (F.col("topic") == place.topic) & (F.col("partition") == place.partition)
-    rows = lake.read(bronze.TABLE).where(mine & F.col("offset").between(first, end - 1)).select("offset")
-    count = rows.distinct().count()
-    if count == end - first:
-        return
-    skipped = lake.read(expired_records.TABLE).where(mine).select("first_offset", "end_offset").collect()
+def _missing(
+    lake: Lake, config: Config, place: Place, first: int, end: int, held: DataFrame
+) -> Iterator[Finding]:
+    """Records between two offsets that Kafka has and `held` has not."""
+    gaps = lake.read(expired_records.TABLE).where(_of(place)).select("first_offset", "end_offset").collect()
     # Offsets may have no record: transactions take some, and compaction removes records.
     start, stop = ({place.topic: {str(place.partition): at}} for at in (first, end))
     kafka = lake.spark.read.format("kafka").options(**spark_options(config))
     kafka = kafka.option("assign", json.dumps({place.topic: [place.partition]}))
     kafka = kafka.option("startingOffsets", json.dumps(start)).option("endingOffsets", json.dumps(stop))
-    missing = kafka.load().select("offset").join(rows, "offset", "left_anti")
-    for gap in skipped:
+    missing = kafka.load().select("offset").join(held, "offset", "left_anti")
+    for gap in gaps:
         missing = missing.where(~F.col("offset").between(gap["first_offset"], gap["end_offset"] - 1))
-    yield from _offsets("in Kafka, missing in bronze", f"{place.topic} partition {place.partition}", missing)
+    yield from _offsets("in Kafka, missing in bronze", str(place), missing)

@@ -6,6 +6,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.declare import Table
+from pipelines.engine.batch import hold
 from pipelines.engine.checkpoint import last_batch, sources
 from pipelines.engine.lake import Lake
 from pipelines.engine.moment import Moment
@@ -71,7 +72,7 @@ def _rows(table: Table, expected: DataFrame, held: DataFrame) -> list[Finding]:
     names = table.column_names
     missing = expected.select(*names).exceptAll(held.select(*names)).withColumn("side", F.lit("missing"))
     extra = held.select(*names).exceptAll(expected.select(*names)).withColumn("side", F.lit("extra"))
-    differ = missing.unionByName(extra).localCheckpoint()
+    differ = hold(missing.unionByName(extra))
     counts = {row["side"]: row["count"] for row in differ.groupBy("side").count().collect()}
     if not counts:
         return []

@@ -6,9 +6,8 @@ replay that was killed at any moment is made whole by the next one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from functools import reduce
 from typing import Any
 
 from delta.tables import DeltaTable
@@ -20,7 +19,7 @@ from pipelines.config import Config
 from pipelines.engine.batch import hold
 from pipelines.engine.guard import only_writer
 from pipelines.engine.lake import Lake
-from pipelines.engine.sorting import EVENTS, Sorted, first_ones, reuse_window, sort_out
+from pipelines.engine.sorting import EVENTS, Sorted, first_ones, reuse_window, silver_places, sort_out
 from pipelines.silver import ledger, quarantine
 from pipelines.silver.deduplicate import PLACE, without
 
@@ -96,18 +95,18 @@ def _judged(held: DataFrame, found: Sorted) -> list[Judged]:
 
 
 def _release(lake: Lake, config: Config, found: Sorted) -> None:
-    events = hold(found.events)
-    places = F.broadcast(events.select(*PLACE))
-    there = hold(_silver_places(lake, found).join(places, list(PLACE), "left_semi"))
+    places = found.events.select(*PLACE)
+    days = {event_type: {hour.date() for hour in hours} for event_type, hours in found.hours.items()}
+    there = hold(silver_places(lake.read, days).join(F.broadcast(places), list(PLACE), "left_semi"))
     # What an earlier replay appended before it was killed is there already.
-    fresh = Sorted(without(events, there), None, found.places, found.hours, found.newest_record)
+    fresh = replace(found, events=without(found.events, there))
     firsts, _ = first_ones(fresh, reuse_window(config), lake.read)
     rows = hold(firsts)
     for event_type in found.hours:
         table, select = EVENTS[event_type]
         lake.append(table, select(rows))
     in_table = rows.select(*PLACE).unionByName(there).withColumn("as", F.lit(_ROW))
-    released = events.select(*PLACE).join(in_table, list(PLACE), "left")
+    released = places.join(in_table, list(PLACE), "left")
     marks = released.select(
         *PLACE,
         F.coalesce("as", F.lit(_COPY)).alias("released_as"),
@@ -117,15 +116,6 @@ def _release(lake: Lake, config: Config, found: Sorted) -> None:
         refused = found.refused.select(*PLACE, F.lit(None).cast("string").alias("released_as"), "reasons")
         marks = marks.unionByName(refused)
     _mark(lake, marks)
-
-
-def _silver_places(lake: Lake, found: Sorted) -> DataFrame:
-    days = {t: sorted({hour.date() for hour in hours}) for t, hours in found.hours.items()}
-    parts = [
-        lake.read(EVENTS[t][0]).where(F.col("event_date").isin(on)).select(*PLACE) for t, on in days.items()
-    ]
-    nothing = lake.read(quarantine.TABLE).select(*PLACE).limit(0)
-    return reduce(DataFrame.unionByName, parts, nothing)
 
 
 def _mark(lake: Lake, marks: DataFrame) -> None:

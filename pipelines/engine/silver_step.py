@@ -6,16 +6,16 @@ lost: a record is in its silver table, is a copy of one that is, or is in quaran
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 from pyspark.sql import DataFrame
 
 from pipelines.config import Config
 from pipelines.declare import Table
-from pipelines.engine.batch import Batch
+from pipelines.engine.batch import Batch, together
 from pipelines.engine.lake import Lake
 from pipelines.engine.sorting import EVENTS, Place, Sorted, first_ones, reuse_window, sort_out
 from pipelines.silver import ledger, quarantine
@@ -39,8 +39,7 @@ class SilverStep:
         entries = _entries(found, copies, batch_id)
         if entries:
             writes.append((ledger.TABLE, lake.spark.createDataFrame(entries, ledger.TABLE.schema())))
-        with ThreadPoolExecutor(max(1, len(writes))) as pool:
-            list(pool.map(lambda write: lake.append(write[0], write[1], mine.txn(write[0])), writes))
+        together(*[partial(lake.append, table, rows, mine.txn(table)) for table, rows in writes])
 
 
 def _entries(found: Sorted, copies: dict[Place, int], batch_id: int) -> list[tuple[Any, ...]]:

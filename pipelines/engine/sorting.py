@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import reduce
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from pipelines.contracts.referee import Limits, parse_time
 from pipelines.engine.batch import hold
 from pipelines.engine.lake import Reads
 from pipelines.silver import content_uploads, quarantine, system_events, user_actions
-from pipelines.silver.deduplicate import ORDER, candidates, copies, where_copies_stand, without
+from pipelines.silver.deduplicate import ORDER, PLACE, candidates, copies, where_copies_stand, without
 
 _EPOCH = datetime(1970, 1, 1)
 # Event type: its table, and the pure function of its rows.
@@ -54,6 +55,9 @@ class Place(NamedTuple):
 
     topic: str
     partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic} partition {self.partition}"
 
 
 @dataclass
@@ -125,6 +129,17 @@ def first_ones(found: Sorted, reuse: timedelta, read: Reads) -> tuple[DataFrame,
     counts = removed.groupBy("topic", "partition").count().collect()
     by_place = {Place(row["topic"], row["partition"]): int(row[2]) for row in counts}
     return without(found.events, F.broadcast(removed)), by_place
+
+
+def silver_places(read: Reads, days: Mapping[str, Iterable[date]] | None = None) -> DataFrame:
+    """Topic, partition and offset of every event in silver; `days`: only of these dates, by event type."""
+    parts = []
+    for event_type, (table, _) in EVENTS.items():
+        rows = read(table)
+        if days is not None:
+            rows = rows.where(F.col("event_date").isin(*days.get(event_type, ())))
+        parts.append(rows.select(*PLACE))
+    return reduce(DataFrame.unionByName, parts)
 
 
 def _without_payload(decoded: DataFrame) -> DataFrame:

@@ -48,6 +48,10 @@ class StreamFacts:
     """Records a second of the last batch."""
 
 
+_Source = tuple[DataFrame, int, int]
+"""Rows `added` by commit of a source table, the batch's first version, and the one after its last."""
+
+
 def stream_facts(lake: Lake, config: Config) -> list[StreamFacts]:
     """Every layer, in order of flow."""
     return [_stream(lake, config, layer) for layer in LAYERS]
@@ -58,10 +62,11 @@ def _stream(lake: Lake, config: Config, layer: str) -> StreamFacts:
     if batch is None or at is None:
         return StreamFacts(layer, "never started")
     began = started_at(lake, layer, batch)
-    records = _kafka_taken(lake, batch) if layer == "bronze" else _delta_taken(lake, layer, batch)
+    read = [] if layer == "bronze" else list(_sources(lake, layer, batch))
+    records = _kafka_taken(lake, batch) if layer == "bronze" else _delta_taken(read)
     rate = records / max(0.001, (at - began).total_seconds()) if began else None
     try:
-        lag = _kafka_lag(lake, config, batch) if layer == "bronze" else _delta_lag(lake, layer, batch)
+        lag = _kafka_lag(lake, config, batch) if layer == "bronze" else _delta_lag(read)
     except ReelhouseError:
         return StreamFacts(layer, "source unreachable", None, batch, at, records, rate)
     stale = datetime.now(timezone.utc) - at > timedelta(seconds=UNHEALTHY_SECONDS)
@@ -96,10 +101,10 @@ def _kafka_taken(lake: Lake, batch: int) -> int:
     )
 
 
-def _delta_lag(lake: Lake, layer: str, batch: int) -> Lag:
+def _delta_lag(read: list[_Source]) -> Lag:
     """Records in the commits of the source tables that the last batch did not reach to the end."""
     records, oldest = 0, None
-    for commits, _, reached in _sources(lake, layer, batch):
+    for commits, _, reached in read:
         later = commits.where((F.col("version") >= reached) & (F.col("added") > 0))
         row = later.agg(F.sum("added"), F.unix_seconds(F.min("timestamp"))).first()
         if row and row[0]:
@@ -107,17 +112,16 @@ def _delta_lag(lake: Lake, layer: str, batch: int) -> Lag:
     return Lag(records, _seconds_since(oldest) if records else 0)
 
 
-def _delta_taken(lake: Lake, layer: str, batch: int) -> int:
+def _delta_taken(read: list[_Source]) -> int:
     """Records of a batch: those of the commits that it reached and the batch before it did not."""
     records = 0
-    for commits, first, reached in _sources(lake, layer, batch):
+    for commits, first, reached in read:
         row = commits.where(F.col("version").between(first, reached - 1)).agg(F.sum("added")).first()
         records += int(row[0] or 0) if row else 0
     return records
 
 
-def _sources(lake: Lake, layer: str, batch: int) -> Iterator[tuple[DataFrame, int, int]]:
-    """By source table: rows `added` by commit, the batch's first version, and the one after its last."""
+def _sources(lake: Lake, layer: str, batch: int) -> Iterator[_Source]:
     before = sources(lake, layer, batch - 1)
     for table, offset in sources(lake, layer, batch).items():
         history = DeltaTable.forPath(lake.spark, lake.path(table)).history(_COMMITS_ASKED)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from embedded_broker import broker_config, read_all
+from in_parts import publish_and_run
 from lake_rows import assert_gold_is, assert_gold_is_rebuilt, rows_of
 
 from pipelines import broker
@@ -57,14 +58,8 @@ def ran(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     try:
         lake = Lake.of(spark, config)
         counts = json.loads((folder / "truth" / "counts.json").read_text())
-        found = Ran(config, lake, folder, counts)
-        lines = (folder / "events.ndjson").read_text().splitlines(keepends=True)
-        third = len(lines) // 3
-        for part in (lines[:third], lines[third : 2 * third], lines[2 * third :]):
-            (folder / "part.ndjson").write_text("".join(part))
-            produce(config, [folder / "part.ndjson"])
-            found.run()
-        yield found
+        publish_and_run(spark, config, folder, parts=3)
+        yield Ran(config, lake, folder, counts)
     finally:
         broker.stop(config)
 

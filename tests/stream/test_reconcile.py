@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from embedded_broker import broker_config
+from in_parts import publish_and_run
 
 from pipelines import broker
 from pipelines.bronze import events
@@ -16,11 +17,9 @@ from pipelines.declare import Table
 from pipelines.engine.lake import Lake
 from pipelines.engine.reconcile import Finding, reconcile_records
 from pipelines.engine.reconcile_gold import reconcile_gold
-from pipelines.engine.stream import Streams
-from pipelines.produce import produce
 from pipelines.silver import ledger
 from pipelines.simulate.write import write_simulation
-from pipelines.tables import GOLD, LAYERS, SILVER
+from pipelines.tables import GOLD, SILVER
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -37,11 +36,7 @@ def balanced(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> I
     write_simulation(folder, users=12, days=2, seed=3)
     broker.start(config)
     try:
-        lines = (folder / "events.ndjson").read_text().splitlines(keepends=True)
-        for part in (lines[: len(lines) // 2], lines[len(lines) // 2 :]):
-            (folder / "part.ndjson").write_text("".join(part))
-            produce(config, [folder / "part.ndjson"])
-            Streams(spark, config, LAYERS, print).run(available_now=True)
+        publish_and_run(spark, config, folder, parts=2)
         counts = json.loads((folder / "truth" / "counts.json").read_text())
         yield Lake.of(spark, config), config, counts
     finally:
