@@ -1,7 +1,7 @@
-"""`python -m benchmarks [NAME…]`: throughput, freshness, growth, startup; prints what it measured.
+"""`python -m benchmarks [NAME…]`: startup, throughput, encodings, freshness, growth; prints what it measured.
 
-Sizes: REELHOUSE_BENCH_EVENTS (throughput, default 3,000,000), REELHOUSE_BENCH_SECONDS (freshness,
-default 180), REELHOUSE_BENCH_DAYS (growth, default 30).
+Sizes: REELHOUSE_BENCH_EVENTS (throughput, default 3,000,000; encodings, default 300,000),
+REELHOUSE_BENCH_SECONDS (freshness, default 180), REELHOUSE_BENCH_DAYS (growth, default 30).
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import freshness, growth, startup, throughput
+from benchmarks import encodings, freshness, growth, startup, throughput
 
 ALL = {
     "startup": startup.measure,
     "throughput": throughput.measure,
+    "encodings": encodings.measure,
     "freshness": freshness.measure,
     "growth": growth.measure,
 }

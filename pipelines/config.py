@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -39,6 +40,20 @@ class Topics(_Section):
     """Output: notifications for users."""
 
 
+Encoding = Literal["json", "avro", "protobuf"]
+
+
+class Encodings(_Section):
+    """How records of a topic are encoded when neither the wire format nor a `content-type` header tells."""
+
+    user_actions: Encoding = "json"
+    """Events of viewers."""
+    content_uploads: Encoding = "json"
+    """Events of the life of a media item."""
+    system_events: Encoding = "json"
+    """Status and resources of servers."""
+
+
 class Kafka(_Section):
     """The event broker."""
 
@@ -46,6 +61,8 @@ class Kafka(_Section):
     """`host:port`, several separated by commas."""
     topics: Topics = Topics()
     """The topics' names."""
+    encodings: Encodings = Encodings()
+    """How records are encoded that do not tell it themselves."""
     subscribe_pattern: str | None = None
     """Java regular expression of topics to read instead of the three input topics; null: the three."""
     partitions: int = Field(4, ge=1)
@@ -59,6 +76,30 @@ class Kafka(_Section):
     """
     fail_on_data_loss: bool = True
     """Stop with an error when offsets have expired before they were read; false: skip and record it."""
+
+
+class Registry(_Section):
+    """The schema registry: what the schema ids in records mean, and where the contracts are published."""
+
+    url: str | None = Field(None, min_length=1)
+    """Address of its Confluent-compatible API (`http://127.0.0.1:8081`, Apicurio: `…/apis/ccompat/v7`).
+
+    Null: there is no registry.
+    """
+    username: str | None = None
+    """User for basic authentication; null: none."""
+    password: str | None = None
+    """Password of that user."""
+    ca_file: str | None = None
+    """PEM file of the authority that signed the registry's certificate; null: the well-known ones."""
+    cert_file: str | None = None
+    """PEM file of the client's certificate, for a registry that asks for one."""
+    key_file: str | None = None
+    """PEM file of that certificate's key; null: it is in `cert_file`."""
+    timeout_seconds: float = Field(3, gt=0)
+    """How long the registry may take to answer (seconds)."""
+    retry_seconds: float = Field(30, ge=0)
+    """How long an id that was not found, or a registry that did not answer, is not asked again (seconds)."""
 
 
 class Broker(_Section):
@@ -94,6 +135,8 @@ class Stream(_Section):
     """Most Kafka records that one batch takes (count, over all partitions)."""
     poll_seconds: float = Field(0.2, ge=0)
     """Pause before looking for new records when there were none (seconds)."""
+    rules_minutes: float = Field(10, ge=0)
+    """How often the playback rules are counted, on the days of new events (minutes); 0: never."""
     jitter_seconds: int = Field(120, ge=0)
     """Disorder among events that is expected as normal (seconds); later ones are still counted."""
 
@@ -134,6 +177,8 @@ class Config(_Section):
     """Where the tables live."""
     kafka: Kafka = Kafka()
     """The event broker."""
+    registry: Registry = Registry()
+    """The schema registry."""
     broker: Broker = Broker()
     """The embedded broker for development."""
     spark: Spark = Spark()

@@ -26,6 +26,7 @@ from pipelines.java import require_java
 SPARK_COORDINATES = (
     "io.delta:delta-spark_4.1_2.13:4.4.0",
     "org.apache.spark:spark-sql-kafka-0-10_2.13:4.1.1",
+    "org.apache.spark:spark-avro_2.13:4.1.1",
 )
 KAFKA_COORDINATES = (
     "org.apache.kafka:kafka_2.13:4.4.0",
@@ -35,6 +36,7 @@ KAFKA_COORDINATES = (
 # What PySpark ships already: a second copy on the class path would be one too many.
 _IN_PYSPARK = (
     "org.apache.hadoop",
+    "org.apache.avro",
     "org.apache.parquet",
     "org.scala-lang",
     "org.apache.logging.log4j",

@@ -52,13 +52,15 @@ def produce(
     *,
     topic: str | None = None,
     rate: float | None = None,
+    encode: Callable[[Record], Record] | None = None,
     progress: Progress | None = None,
 ) -> Produced:
     """Publish the events of `files`, file by file in their order, at most `rate` events a second.
 
-    At least once: running it again publishes again. Events of one key keep their order. Raises UsageError
-    for a file that does not exist or is of no known kind, and ReelhouseError (`event_unreadable`,
-    `topic_missing`, `broker_unreachable`, `not_acknowledged`) after which the events before may be published.
+    `encode` changes each record before it is sent. At least once: running it again publishes again. Events of
+    one key keep their order. Raises UsageError for a file that does not exist or is of no known kind, and
+    ReelhouseError (`event_unreadable`, `topic_missing`, `broker_unreachable`, `not_acknowledged`) after which
+    the events before may be published.
     """
     paths = [Path(file) for file in files]
     sources = [read_records(path, config.kafka.topics, topic) for path in paths]
@@ -67,7 +69,7 @@ def produce(
     sender = _Sender(config)
     try:
         for sent, (located, before) in enumerate(_paced(_chained(sources, sizes), rate), 1):
-            sender.send(located.record)
+            sender.send(encode(located.record) if encode else located.record)
             if sent % _STEP == 0:
                 sender.settle(_WINDOW)
                 if progress:

@@ -16,7 +16,14 @@ from pipelines.java import require_java
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_JAVA_OPTIONS = "-XX:+UseParallelGC -Duser.timezone=UTC"
+# Avro allocates what a record says that it holds: a length that lies would end the process.
+_AVRO_LIMITS = {
+    "org.apache.avro.limits.bytes.maxLength": str(16 << 20),
+    "org.apache.avro.limits.string.maxLength": str(16 << 20),
+    "org.apache.avro.limits.collectionItems.maxLength": str(1 << 20),
+}
+_LIMITED = " ".join(f"-D{key}={value}" for key, value in _AVRO_LIMITS.items())
+_JAVA_OPTIONS = f"-XX:+UseParallelGC -Duser.timezone=UTC {_LIMITED}"
 _OWN = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
@@ -42,6 +49,7 @@ _OWN = {
     "spark.sql.codegen.cache.maxEntries": "2000",
     # Records in doubt may be large: few of them at a time go to the referee.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "2000",
+    "spark.executor.extraJavaOptions": _LIMITED,
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.driver.host": "127.0.0.1",
@@ -73,6 +81,10 @@ def open_session(config: Config, name: str) -> SparkSession:
     except Exception as error:
         message = f"Spark does not start ({str(error).splitlines()[0]}); see spark.master and spark.conf"
         raise ReelhouseError(message, code="spark_failed") from error
+    java_machine = session.sparkContext._jvm
+    assert java_machine is not None
+    for key, value in _AVRO_LIMITS.items():  # under spark-submit the driver has Java options of its own
+        java_machine.System.setProperty(key, value)
     session.sparkContext.setLogLevel(os.environ.get("REELHOUSE_LOG_LEVEL", "OFF"))
     return session
 

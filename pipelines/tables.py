@@ -7,20 +7,20 @@ import difflib
 from pipelines.bronze import events, expired_records
 from pipelines.declare import Table
 from pipelines.errors import UsageError
-from pipelines.gold import audience_daily, media_catalog, media_daily, playbacks, state
+from pipelines.gold import audience_daily, media_catalog, media_daily, playbacks, quality_results, state
 from pipelines.silver import content_uploads, ledger, quarantine, system_events, user_actions
 
 BRONZE = (events.TABLE,)
 SILVER = (user_actions.TABLE, content_uploads.TABLE, system_events.TABLE, quarantine.TABLE)
 GOLD = (playbacks.TABLE, media_daily.TABLE, audience_daily.TABLE, media_catalog.TABLE)
 INTERNAL = (state.RECENT_ACTIONS, state.COUNTED_ONCE)
-OPS = (expired_records.TABLE, ledger.TABLE)
+OPS = (expired_records.TABLE, ledger.TABLE, quality_results.TABLE)
 TABLES = (*BRONZE, *SILVER, *GOLD, *OPS)
 LAYERS = ("bronze", "silver", "gold")
 OF_LAYER = {
     "bronze": (*BRONZE, expired_records.TABLE),
     "silver": (*SILVER, ledger.TABLE),
-    "gold": (*GOLD, *INTERNAL),
+    "gold": (*GOLD, *INTERNAL, quality_results.TABLE),
 }
 """What each layer's stream writes."""
 

@@ -22,6 +22,26 @@ def configured_topics(config: Config) -> list[str]:
     return list(dict.fromkeys(config.kafka.topics.model_dump().values()))
 
 
+def event_types(config: Config) -> dict[str, str]:
+    """Event type by configured input topic."""
+    topics = config.kafka.topics
+    return {
+        topics.user_actions: "user-action",
+        topics.content_uploads: "content-upload",
+        topics.system_events: "system-event",
+    }
+
+
+def encodings(config: Config) -> dict[str, str]:
+    """By configured input topic how records are encoded that do not tell it themselves."""
+    topics, told = config.kafka.topics, config.kafka.encodings
+    return {
+        topics.user_actions: told.user_actions,
+        topics.content_uploads: told.content_uploads,
+        topics.system_events: told.system_events,
+    }
+
+
 def create_topics(config: Config) -> list[str]:
     """Create the configured topics that are missing, and wait until they can be used.
 

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 from pipelines.declare import Table
 from pipelines.engine.lake import Lake
 from pipelines.simulate.truth import to_json
-from pipelines.tables import GOLD
+from pipelines.tables import GOLD, INTERNAL
 
 Rows = list[dict[str, Any]]
 
@@ -48,9 +48,7 @@ def assert_gold_is(lake: Lake, folder: Path) -> None:
 
 def assert_gold_is_rebuilt(lake: Lake, frames: dict[str, DataFrame]) -> None:
     """Every gold table, and the streams' state, is what `rebuild` computes from scratch."""
-    from pipelines.tables import OF_LAYER
-
-    for table in OF_LAYER["gold"]:
+    for table in (*GOLD, *INTERNAL):
         held, anew = (rows_of(f, table.column_names) for f in (lake.read(table), frames[table.full_name]))
         if table.name == "counted_once":  # an append-only log: an earlier first is appended to a later one
             held, anew = _firsts(held), _firsts(anew)

@@ -27,7 +27,9 @@ VERBS = {
     "sql": ("pipelines.cli.sql:command", "Query the tables: one query, or a prompt."),
     "tables": ("pipelines.cli.tables:command", "Show the catalogue of tables, or one of them."),
     "quarantine": ("pipelines.cli.quarantine:command", "Look at held records; release those that pass now."),
+    "schemas": ("pipelines.cli.schemas:command", "Look at the contracts, check and release them."),
     "reconcile": ("pipelines.cli.reconcile:command", "Prove that nothing is lost and nothing is twice."),
+    "backtest": ("pipelines.cli.backtest:command", "Show what this checkout's code would change."),
     "rebuild": ("pipelines.cli.rebuild:command", "Recompute tables from the layer below."),
 }
 _EPILOG = """\b

@@ -15,9 +15,11 @@ _MOST_LINES = 60
 _AROUND = 16
 
 
-def pointed(value: bytes | None, reasons: Sequence[Reason]) -> Iterator[str]:
-    """The lines: JSON field by field, text, or bytes; each fault beside its field, the others first."""
-    event = _parsed(value)
+def pointed(value: bytes | None, event: Any, reasons: Sequence[Reason]) -> Iterator[str]:
+    """The lines: the event field by field, text, or bytes; each fault beside its field, the others first.
+
+    `event` is what the value says, as far as it could be read; None: it could not.
+    """
     shown: set[str] = set()
     lines: list[str] = []
     for path, line in _lines(event) if event is not None else _raw(value):
@@ -33,17 +35,10 @@ def pointed(value: bytes | None, reasons: Sequence[Reason]) -> Iterator[str]:
         yield f"… {len(lines) - _MOST_LINES} more lines"
 
 
-def _parsed(value: bytes | None) -> Any:
-    try:
-        return None if value is None else json.loads(value)
-    except (ValueError, RecursionError):
-        return None
-
-
 def _lines(value: Any, path: str = "", indent: str = "") -> Iterator[tuple[str, str]]:
     """Each field on a line of its own, with its path."""
     if not isinstance(value, dict):
-        yield path, f"{indent}{json.dumps(value, ensure_ascii=False)}"
+        yield path, f"{indent}{json.dumps(value, ensure_ascii=False, default=str)}"
         return
     for name, inner in value.items():
         inside = f"{path}.{name}" if path else name
@@ -51,7 +46,7 @@ def _lines(value: Any, path: str = "", indent: str = "") -> Iterator[tuple[str, 
             yield inside, f"{indent}{name}:"
             yield from _lines(inner, inside, indent + "  ")
         else:
-            yield inside, f"{indent}{name}: {json.dumps(inner, ensure_ascii=False)}"
+            yield inside, f"{indent}{name}: {json.dumps(inner, ensure_ascii=False, default=str)}"
 
 
 def _raw(value: bytes | None) -> Iterator[tuple[str, str]]:

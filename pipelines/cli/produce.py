@@ -6,10 +6,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
 from pipelines.cli.main import session
+from pipelines.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipelines.config import Config
+    from pipelines.contracts.encode import Encoder
 
 _SECONDS_BETWEEN_LINES = 5.0
 _EPILOG = """\b
@@ -17,6 +23,7 @@ Examples:
   reelhouse produce events.ndjson
   reelhouse produce --rate 1000 monday.parquet tuesday.parquet
   reelhouse produce --topic media.user-actions plays.csv
+  reelhouse produce --encoding json,avro,protobuf events.ndjson
 """
 
 
@@ -26,7 +33,17 @@ Examples:
     "--rate", type=click.FloatRange(min=0, min_open=True), help="Events a second (default: no limit)."
 )
 @click.option("--topic", help="Publish everything to this topic (default: told by each event).")
-def command(files: tuple[str, ...], rate: float | None, topic: str | None) -> None:
+@click.option(
+    "--encoding",
+    metavar="NAME[,NAME…]",
+    help="json, avro or protobuf, told by headers; several take turns (default: as the file has it).",
+)
+@click.option(
+    "--registry", is_flag=True, help="In Confluent's wire format, by the ids of the schema registry."
+)
+def command(
+    files: tuple[str, ...], rate: float | None, topic: str | None, encoding: str | None, registry: bool
+) -> None:
     """Publish the events of FILES: NDJSON (also - for standard input), CSV or Parquet.
 
     Each line or row is an event, whose topic and key are told by its fields, or an envelope as
@@ -34,12 +51,36 @@ def command(files: tuple[str, ...], rate: float | None, topic: str | None) -> No
     """
     from pipelines.produce import produce
 
+    config = session().config()
+    encode = _encoder(config, encoding or "json", registry) if encoding or registry else None
     with _progress() as report:
-        done = produce(session().config(), files, topic=topic, rate=rate, progress=report)
+        done = produce(config, files, topic=topic, rate=rate, encode=encode, progress=report)
     parts = ", ".join(f"{name} {count:,}" for name, count in sorted(done.by_topic.items()))
     speed = done.count / max(done.seconds, 0.001)
     listed = f": {parts}" if parts else ""
     click.echo(f"produced {done.count:,} events in {done.seconds:.1f} s ({speed:,.0f}/s){listed}")
+    if encode and encode.left:
+        click.echo(f"{encode.left:,} of them fulfil no contract and went out as they were", err=True)
+
+
+def _encoder(config: Config, names: str, by_registry: bool) -> Encoder:
+    from pipelines import topics
+    from pipelines.contracts.encode import ENCODINGS, Encoder
+    from pipelines.contracts.publish import publish
+    from pipelines.registry import Registry
+
+    chosen = tuple(name.strip() for name in names.split(","))
+    for name in chosen:
+        if name not in ENCODINGS:
+            raise UsageError(
+                f"there is no encoding {name}; use {', '.join(ENCODINGS)}", code="unknown_encoding"
+            )
+    types = topics.event_types(config)
+    if not by_registry:
+        return Encoder(chosen, types, None)
+    by_type = {event_type: topic for topic, event_type in types.items()}
+    published = publish(Registry.of(config.registry), by_type, set(chosen))
+    return Encoder(chosen, types, {(p.event_type, p.version, p.encoding): p.schema_id for p in published})
 
 
 @contextmanager

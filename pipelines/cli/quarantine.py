@@ -55,18 +55,33 @@ def show_(reason: str | None, event_type: str | None, limit: int) -> None:
     """Show held records, decoded as far as they can be, with the faults pointed at; the newest first."""
     from pyspark.sql import functions as F
 
+    from pipelines import topics
     from pipelines.cli.pointed import pointed
+    from pipelines.contracts.binary import encoding
+    from pipelines.contracts.decode import header
+    from pipelines.contracts.referee import Told, as_told
+    from pipelines.contracts.schema_ids import SchemaIds
     from pipelines.engine.replay import Wanted
     from pipelines.silver import quarantine
 
-    rows = _lake().read(quarantine.TABLE).where(Wanted(reason, event_type).condition())
-    for row in rows.orderBy(F.desc("timestamp"), "topic", "partition", "offset").limit(limit).collect():
+    held = _lake().read(quarantine.TABLE).where(Wanted(_codes(reason), event_type).condition())
+    newest = held.orderBy(F.desc("timestamp"), "topic", "partition", "offset").limit(limit)
+    config = session().config()
+    ids = SchemaIds(config)
+    told = newest.select(
+        "*",
+        encoding(topics.encodings(config)).alias("encoding"),
+        header("schema-version").alias("told_version"),
+    )
+    for row in told.collect():
         at = row["timestamp"].isoformat(timespec="milliseconds")
         version = "" if row["schema_version"] is None else f" version {row['schema_version']}"
         event = f"{row['event_type'] or 'no event type'}{version}"
         click.echo(f"{row['topic']} partition {row['partition']} offset {row['offset']} at {at}Z: {event}")
         value = None if row["value"] is None else bytes(row["value"])
-        for line in pointed(value, [(r["code"], r["field"], r["message"]) for r in row["reasons"]]):
+        beside = Told(row["timestamp"], row["encoding"], row["told_version"])
+        event = as_told(row["event_type"], value, beside, ids)
+        for line in pointed(value, event, [(r["code"], r["field"], r["message"]) for r in row["reasons"]]):
             click.echo(f"  {line}")
         click.echo()
 
@@ -85,7 +100,7 @@ def replay_(reason: str | None, event_type: str | None, since: datetime | None, 
     from pipelines.engine.stream import Streams
 
     lake, config = _lake(), session().config()
-    wanted = Wanted(reason, event_type, since.replace(tzinfo=timezone.utc) if since else None)
+    wanted = Wanted(_codes(reason), event_type, since.replace(tzinfo=timezone.utc) if since else None)
     if not dry_run:
         # What bronze holds goes first, so that no batch is half done.
         Streams(lake.spark, config, ["silver"], lambda line: click.echo(line, err=True)).run(True)
@@ -95,6 +110,10 @@ def replay_(reason: str | None, event_type: str | None, since: datetime | None, 
     held, passing = sum(one.held for one in told), sum(one.passing for one in told)
     done = "would be released" if dry_run else "were released; `reelhouse run` takes them into gold"
     click.echo(f"\n{passing:,} of {held:,} records {done}")
+
+
+def _codes(reason: str | None) -> tuple[str, ...]:
+    return () if reason is None else (reason,)
 
 
 def _lake() -> Lake:

@@ -14,10 +14,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.contracts import plain
-from pipelines.contracts.load import CANONICAL_FIELDS, Contract, all_fields, contracts, kind_of
+from pipelines.contracts.load import Contract, all_fields, contracts, event_types, kind_of, settings
 from pipelines.contracts.referee import Limits
 
-EVENT_TYPES = tuple(CANONICAL_FIELDS)
 NUMBER = "decimal(18,6)"
 _TYPES = {"string": "string", "date-time": "string", "number": NUMBER, "array": "array<string>"}
 _VERSION_HEADER = "schema-version"
@@ -43,7 +42,7 @@ def event_type_of(types: Mapping[str, str]) -> Column:
     """The event type of `topic` by the configured names; else by the CloudEvents header `ce_type`."""
     by_topic = [F.when(F.col("topic") == topic, F.lit(event_type)) for topic, event_type in types.items()]
     ce_type = F.regexp_replace(header("ce_type"), r"^media\.", "")
-    by_header = F.when(ce_type.isin(*EVENT_TYPES), ce_type)
+    by_header = F.when(ce_type.isin(*event_types()), ce_type)
     return F.coalesce(*by_topic, by_header)
 
 
@@ -54,35 +53,55 @@ def decode(records: DataFrame, limits: Limits, version: Column | None = None) ->
     it overrides what the record tells, and nothing of the text is in doubt. No row is lost.
     """
     is_canonical = version is not None
-    parsed = [_parsed(t, limits, is_canonical).alias(struct_name(t)) for t in EVENT_TYPES]
+    is_small, value = F.length("value") <= limits.max_bytes, F.col("value")
+    parsed = [
+        F.when(is_small, parsed_text(t, value, is_canonical)).alias(struct_name(t)) for t in event_types()
+    ]
+    frame = records.select("*", *parsed, headers_told())
+    return finished(
+        frame.withColumn("schema_version", _told_version() if version is None else version), limits
+    )
+
+
+def headers_told() -> Column:
+    """The headers that tell something of the event, as one column, which `finished` drops."""
     told = {name: header(name) for name in (_VERSION_HEADER, "ce_source", "ce_id")}
-    headers = F.struct(*[text.alias(name) for name, text in told.items()]).alias(_HEADERS)
-    # What cannot be compiled into one loop with the rest comes first, in one step: each step copies the row.
-    time = F.coalesce(*[F.col(f"{struct_name(t)}.timestamp") for t in EVENT_TYPES])
+    return F.struct(*[text.alias(name) for name, text in told.items()]).alias(_HEADERS)
+
+
+def finished(parsed: DataFrame, limits: Limits) -> DataFrame:
+    """Accept what is valid: `parsed` has a struct per event type, `schema_version` and the headers told.
+
+    What cannot be compiled into one loop with the rest comes first, in one step: each step copies the row.
+    """
+    time = F.coalesce(*[F.col(f"{struct_name(t)}.timestamp") for t in event_types()])
     return (
-        records.select("*", *parsed, headers)
-        .withColumn("schema_version", _told_version() if version is None else version)
-        .withColumn("occurred_at", time.try_cast("timestamp"))
+        parsed.withColumn("occurred_at", time.try_cast("timestamp"))
         .withColumn("accepted", F.coalesce(_accepted(limits), F.lit(False)))
         .withColumn("event_id", F.when(F.col("accepted"), _identity()))
         .drop(_HEADERS)
     )
 
 
-def _parsed(event_type: str, limits: Limits, is_canonical: bool) -> Column:
-    text = F.col("value").cast("string")
-
-    is_plain = (F.length("value") <= limits.max_bytes) & F.is_valid_utf8(text)
+def parsed_text(event_type: str, payload: Column, is_canonical: bool = False) -> Column:
+    """The struct of a JSON text; null where it is of another event or leaves room for doubt."""
+    text = payload.cast("string")
+    is_plain = F.is_valid_utf8(text)
     if not is_canonical:
         is_plain = is_plain & text.rlike(plain.pattern_of({**all_fields(event_type), **_VERSION_FIELD}))
     options = {"columnNameOfCorruptRecord": _CORRUPT, "allowNonNumericNumbers": "false"}
-    parsed = F.from_json(text, _schema(event_type), options)
+    parsed = F.from_json(text, struct_type(event_type), options)
     return F.when((F.col("event_type") == event_type) & is_plain, parsed)
 
 
+def struct_type(event_type: str) -> str:
+    """The type of an event's struct."""
+    return f"struct<{_schema(event_type)}>"
+
+
 def _schema(event_type: str) -> str:
-    parts = [f"`{name}` {_type(field)}" for name, field in all_fields(event_type).items()]
-    return ", ".join([*parts, "`schemaVersion` int", f"`{_CORRUPT}` string"])
+    parts = [f"`{name}`: {_type(field)}" for name, field in all_fields(event_type).items()]
+    return ", ".join([*parts, "`schemaVersion`: int", f"`{_CORRUPT}`: string"])
 
 
 def _type(field: dict[str, Any]) -> str:
@@ -93,11 +112,16 @@ def _type(field: dict[str, Any]) -> str:
     return f"struct<{', '.join(inner)}>"
 
 
-def _told_version() -> Column:
+def version_in_header() -> Column:
+    """The version that the header tells, -1 when it is no number; null: there is no such header."""
     told = F.col(_HEADERS)[_VERSION_HEADER]
-    in_header = F.when(told.rlike(r"^[0-9]{1,6}$"), told.cast("int")).otherwise(F.lit(-1))
-    fields = [F.col(f"{struct_name(t)}.schemaVersion") for t in EVENT_TYPES]
-    return F.when(told.isNotNull(), in_header).otherwise(F.coalesce(*fields, F.lit(1)))
+    number = F.when(told.rlike(r"^[0-9]{1,6}$"), told.cast("int")).otherwise(F.lit(-1))
+    return F.when(told.isNotNull(), number)
+
+
+def _told_version() -> Column:
+    fields = [F.col(f"{struct_name(t)}.schemaVersion") for t in event_types()]
+    return F.coalesce(version_in_header(), *fields, F.lit(1))
 
 
 def _accepted(limits: Limits) -> Column:
@@ -108,7 +132,7 @@ def _accepted(limits: Limits) -> Column:
     )
     by_version = [
         (F.col("schema_version") == contract.version) & valid
-        for event_type in EVENT_TYPES
+        for event_type in event_types()
         for contract in contracts(event_type).values()
         if (valid := _valid(contract)) is not None
     ]
@@ -145,7 +169,10 @@ def _field_conditions(field: dict[str, Any], column: Column) -> list[Column]:
     if "const" in field:
         found.append(column.isNull() | (column == field["const"]))
     if "minimum" in field:
-        found.append(column.isNull() | (column >= field["minimum"]))
+        # The column is rounded: what is equal may have been a little less. Below 0 there is a sign, which is
+        # in doubt already.
+        least = field["minimum"]
+        found.append(column.isNull() | (column >= least if least == 0 else column > least))
     for name, inner in field.get("properties", {}).items():
         found += _field_conditions(inner, column[name])
     return found
@@ -153,9 +180,9 @@ def _field_conditions(field: dict[str, Any], column: Column) -> list[Column]:
 
 def _identity() -> Column:
     """`eventId`, else `ce_source` + `ce_id`, else SHA-256 over the type and the canonical fields."""
-    given = [_of_version(t, "eventId") for t in EVENT_TYPES]
+    given = [_of_version(t, "eventId") for t in event_types()]
     told = F.col(_HEADERS)
-    return F.coalesce(*given, F.concat(told["ce_source"], told["ce_id"]), *map(_digest, EVENT_TYPES))
+    return F.coalesce(*given, F.concat(told["ce_source"], told["ce_id"]), *map(_digest, event_types()))
 
 
 def _of_version(event_type: str, name: str) -> Column:
@@ -168,15 +195,19 @@ def _of_version(event_type: str, name: str) -> Column:
 def _digest(event_type: str) -> Column:
     utc = F.date_format("occurred_at", "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'")
     root = F.col(struct_name(event_type))
-    fields = [utc if name == "timestamp" else root[name] for name in CANONICAL_FIELDS[event_type]]
+    fields = [utc if name == "timestamp" else root[name] for name in settings(event_type).identity]
     escaped = [F.replace(F.replace(f, F.lit("\\"), F.lit("\\\\")), F.lit("\n"), F.lit("\\n")) for f in fields]
     return F.when(root.isNotNull(), F.sha2(F.concat_ws("\n", F.lit(event_type), *escaped), 256))
 
 
 def field(event_type: str, path: str) -> Column:
-    """A contract's field by its path (`device.platform`), null where the version does not declare it."""
+    """A contract's field by its path (`device.platform`), null where the version does not declare it.
+
+    An empty list is null: Protobuf cannot tell it from a list that is missing.
+    """
     name, *inner = path.split(".")
     column = _of_version(event_type, name)
     for part in inner:
         column = column[part]
-    return column
+    is_list = kind_of(all_fields(event_type)[name]) == "array"
+    return F.when(F.size(column) > 0, column) if is_list else column

@@ -1,8 +1,12 @@
-"""Loads the contracts, `schemas/<event>/<version>/schema.json`, and says what their fields are."""
+"""Loads the contracts, `schemas/<event>/<version>/`, and says what their fields are.
+
+`schema.json` is the source of truth; `schema.avsc` and `schema.proto` say the same for the other encodings.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,19 +14,27 @@ from typing import Any
 
 from pipelines.errors import ReelhouseError
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 _PACKAGE = Path(__file__).resolve().parent.parent
 # A wheel carries the contracts inside the package, a checkout beside it.
 _FOLDERS = (_PACKAGE / "_schemas", _PACKAGE.parent / "schemas")
 
-CANONICAL_FIELDS = {
-    "user-action": ("userId", "action", "timestamp", "mediaId"),
-    "content-upload": ("mediaId", "creatorId", "title", "status", "timestamp"),
-    "system-event": ("serverId", "kind", "timestamp"),
-}
-"""By event type: the fields, in order, that identify an event whose producer gave it no identity."""
-
 
 @dataclass(frozen=True)
+class Settings:
+    """What holds for every version of an event: its `contract.toml`."""
+
+    identity: tuple[str, ...]
+    """The fields, in order, that identify an event whose producer gave it no identity."""
+    compatibility: str
+    """What a new version may change: NONE, BACKWARD, FORWARD or FULL, with or without _TRANSITIVE."""
+
+
+@dataclass(frozen=True, eq=False)
 class Contract:
     """One version of one event."""
 
@@ -30,6 +42,8 @@ class Contract:
     version: int
     schema: dict[str, Any]
     """JSON Schema, draft-07."""
+    folder: Path
+    """Where the files of the version are."""
 
     @property
     def fields(self) -> dict[str, dict[str, Any]]:
@@ -50,27 +64,60 @@ def kind_of(field: dict[str, Any]) -> str:
     return "date-time" if kind == "string" and field.get("format") == "date-time" else kind
 
 
+def is_date_time(field: dict[str, Any]) -> bool:
+    """Whether a field is a time."""
+    return kind_of(field) == "date-time"
+
+
 def is_nullable(field: dict[str, Any]) -> bool:
     """Whether a field may be null."""
     return isinstance(field["type"], list) and "null" in field["type"]
 
 
 @cache
+def contracts_folder() -> Path:
+    """The folder `schemas/`. Raises ReelhouseError (`contract_unreadable`)."""
+    folder = next((f for f in _FOLDERS if f.is_dir()), None)
+    if folder is None:
+        message = "there are no contracts; install the package whole, or add schemas/"
+        raise ReelhouseError(message, code="contract_unreadable")
+    return folder
+
+
+@cache
+def event_types() -> tuple[str, ...]:
+    """Every event that has a contract, in the order of their names."""
+    return tuple(sorted(file.parent.name for file in contracts_folder().glob("*/contract.toml")))
+
+
+@cache
+def settings(event_type: str) -> Settings:
+    """What holds for every version of an event. Raises ReelhouseError (`contract_unreadable`)."""
+    file = contracts_folder() / event_type / "contract.toml"
+    try:
+        told = tomllib.loads(file.read_text(encoding="utf-8"))
+        return Settings(tuple(told["identity"]), str(told["compatibility"]))
+    except (OSError, ValueError, KeyError) as error:
+        raise unreadable(file, error) from error
+
+
+@cache
 def contracts(event_type: str) -> dict[int, Contract]:
     """The versions of an event, oldest first. Raises ReelhouseError (`contract_unreadable`)."""
-    folder = next((f / event_type for f in _FOLDERS if (f / event_type).is_dir()), None)
-    if folder is None:
-        message = f"there are no contracts of {event_type}; install the package whole, or add schemas/"
-        raise ReelhouseError(message, code="contract_unreadable")
     found: dict[int, Contract] = {}
-    for file in folder.glob("*/schema.json"):
+    for file in (contracts_folder() / event_type).glob("*/schema.json"):
         try:
-            version = int(file.parent.name)
-            found[version] = Contract(event_type, version, json.loads(file.read_text(encoding="utf-8")))
+            schema, version = json.loads(file.read_text(encoding="utf-8")), int(file.parent.name)
         except ValueError as error:
-            message = f"the contract {file} cannot be read ({error}); correct it"
-            raise ReelhouseError(message, code="contract_unreadable") from error
+            raise unreadable(file, error) from error
+        found[version] = Contract(event_type, version, schema, file.parent)
     return dict(sorted(found.items()))
+
+
+def unreadable(file: Path, error: Exception) -> ReelhouseError:
+    """What to raise for a file of a contract that cannot be read."""
+    message = f"the contract {file} cannot be read ({error}); correct it"
+    return ReelhouseError(message, code="contract_unreadable")
 
 
 def all_fields(event_type: str) -> dict[str, dict[str, Any]]:

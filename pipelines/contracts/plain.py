@@ -17,7 +17,8 @@ _PAIR = r"u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _ESCAPE = rf'\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{{4}}|{_PAIR})'
 _PLAIN = r'[^"\\]*+'
 _STRING = rf'"{_PLAIN}(?:{_ESCAPE}{_PLAIN})*+"'
-_NUMBER = r"-?(?:0|[1-9]\d{0,30}+)(?:\.\d{1,30}+)?(?:[eE][+-]?\d{1,2})?"
+_UNSIGNED = r"(?:0|[1-9]\d{0,30}+)(?:\.\d{1,30}+)?(?:[eE][+-]?\d{1,2})?"
+_NUMBER = rf"-?{_UNSIGNED}"
 _TIME = r'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-](?:0\d|1[0-7]):[0-5]\d)"'
 
 
@@ -47,7 +48,8 @@ def _value(field: dict[str, Any]) -> str:
         found = {
             "string": _STRING,
             "date-time": _TIME,
-            "number": _NUMBER,
+            # A little less than 0 would be rounded to 0 before it is compared.
+            "number": _UNSIGNED if field.get("minimum") == 0 else _NUMBER,
             "integer": r"-?\d{1,9}+(?![.eE\d])",
             "array": r"\[" + _listed(_STRING, r"\]"),
         }[kind]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from typing import Any, NamedTuple
@@ -18,13 +18,12 @@ from typing import Any, NamedTuple
 from jsonschema import Draft7Validator
 from jsonschema.exceptions import ValidationError
 
+from pipelines.contracts import avro, protobuf
 from pipelines.contracts.load import Contract, contracts, kind_of
+from pipelines.contracts.schema_ids import PREFIX_BYTES, Meanings, SchemaIds, UnknownId, schema_id
+from pipelines.contracts.times import format_time, parse_time
 from pipelines.text import shortened
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_RFC3339 = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))", re.ASCII
-)
 _LARGEST_NUMBER = Decimal("999999999999")
 _MESSAGE_CHARACTERS = 300
 
@@ -58,29 +57,68 @@ class Verdict:
     reasons: tuple[Reason, ...] = ()
 
 
+@dataclass(frozen=True)
+class Told:
+    """What stands beside a record's value."""
+
+    recorded: datetime
+    """The record's time at the broker (UTC)."""
+    encoding: str = "json"
+    """`json`, `avro`, `protobuf`, or `framed`: Confluent's wire format."""
+    version: str | None = None
+    """The header `schema-version`."""
+
+
+class _Event(NamedTuple):
+    """An event as JSON tells it, and the version to read it by; None: its word is no version."""
+
+    fields: dict[str, Any]
+    version: int | None
+    word: Any
+    """What was told as the version."""
+
+
 def judge(
-    event_type: str | None,
-    value: bytes | None,
-    header_version: str | None,
-    recorded: datetime,
-    limits: Limits,
+    event_type: str | None, value: bytes | None, told: Told, limits: Limits, meanings: Meanings
 ) -> Verdict:
-    """The verdict on one record; never raises. `recorded` is the record's time at the broker (UTC)."""
+    """The verdict on one record; never raises. `meanings` says what the ids of schemas mean."""
     if event_type is None:
         return _refused(None, "unknown_topic", "", "no event type belongs to this topic")
-    parsed = _parse(value, limits)
-    if isinstance(parsed, Reason):
-        return Verdict(None, None, (parsed,))
-    version = _version(parsed, header_version)
-    contract = contracts(event_type).get(version) if version is not None else None
+    if value is None:
+        return _refused(None, "null_value", "", "the record has no value")
+    if len(value) > limits.max_bytes:
+        message = f"{len(value)} bytes are more than the {limits.max_bytes} allowed"
+        return _refused(None, "too_large", "", message)
+    event = _read(event_type, value, told, meanings)
+    if isinstance(event, Reason):
+        return Verdict(None, None, (event,))
+    contract = contracts(event_type).get(event.version) if event.version is not None else None
     if contract is None:
-        told = parsed.get("schemaVersion") if header_version is None else header_version
         known = ", ".join(map(str, contracts(event_type)))
-        return _refused(version, "unknown_version", "schemaVersion", f"{told!r} is not one of {known}")
-    reasons = tuple(_faults(contract, parsed, recorded, limits))
+        message = f"{event.word!r} is not one of {known}"
+        return _refused(event.version, "unknown_version", "schemaVersion", message)
+    reasons = tuple(_faults(contract, event.fields, told.recorded, limits))
     if reasons:
-        return Verdict(None, version, reasons)
-    return Verdict(_canonical(contract, parsed), version)
+        return Verdict(None, contract.version, reasons)
+    return Verdict(_canonical(contract, event.fields), contract.version)
+
+
+def as_told(event_type: str | None, value: bytes | None, told: Told, ids: SchemaIds) -> Any:
+    """What a record says, valid or not, for people; None: it cannot be read."""
+    if value is None or event_type is None:
+        return None
+    meanings = ids.meanings([schema_id(value)]) if told.encoding == "framed" else {}
+    event = _read(event_type, value, told, meanings)
+    if isinstance(event, Reason):
+        return _any_json(value)
+    return event.fields or None
+
+
+def _any_json(value: bytes) -> Any:
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _refused(version: int | None, code: str, field: str, message: str) -> Verdict:
@@ -88,14 +126,51 @@ def _refused(version: int | None, code: str, field: str, message: str) -> Verdic
 
 
 def _cut(text: str) -> str:
-    return shortened(text, _MESSAGE_CHARACTERS)
+    """A sentence of bounded length that can be written as UTF-8."""
+    return shortened(text, _MESSAGE_CHARACTERS).encode(errors="backslashreplace").decode()
 
 
-def _parse(value: bytes | None, limits: Limits) -> dict[str, Any] | Reason:
-    if value is None:
-        return Reason("null_value", "", "the record has no value")
-    if len(value) > limits.max_bytes:
-        return Reason("too_large", "", f"{len(value)} bytes are more than the {limits.max_bytes} allowed")
+def _read(event_type: str, value: bytes, told: Told, meanings: Meanings) -> _Event | Reason:
+    if told.encoding == "framed":
+        return _framed(event_type, value, meanings)
+    if told.encoding == "json":
+        fields = _json(value)
+        return fields if isinstance(fields, Reason) else _versioned(fields, told.version)
+    event = _versioned({}, told.version)
+    contract = contracts(event_type).get(event.version) if event.version is not None else None
+    if contract is None:
+        return event
+    fields = _binary(told.encoding, value, contract)
+    return fields if isinstance(fields, Reason) else event._replace(fields=fields)
+
+
+def _framed(event_type: str, value: bytes, meanings: Meanings) -> _Event | Reason:
+    number, payload = schema_id(value), value[PREFIX_BYTES:]
+    found = meanings.get(number, UnknownId("unknown_schema_id", f"schema {number} was not asked for"))
+    if isinstance(found, UnknownId):
+        return Reason(found.code, "", _cut(found.message))
+    place: tuple[int, ...] = ()
+    if found.encoding == "protobuf":
+        try:
+            place, payload = protobuf.without_indexes(payload)
+        except ValueError as error:
+            return Reason("invalid_protobuf", "", _cut(str(error)))
+    version = found.version(event_type, place)
+    if version is None:
+        return _Event({}, None, f"schema {number} of the registry ({found.encoding})")
+    contract = contracts(event_type)[version]
+    fields = _json(payload) if found.encoding == "json" else _binary(found.encoding, payload, contract)
+    return fields if isinstance(fields, Reason) else _Event(fields, version, version)
+
+
+def _binary(encoding: str, payload: bytes, contract: Contract) -> dict[str, Any] | Reason:
+    try:
+        return {"avro": avro.read, "protobuf": protobuf.read}[encoding](payload, contract)
+    except ValueError as error:
+        return Reason(f"invalid_{encoding}", "", _cut(str(error)))
+
+
+def _json(value: bytes) -> dict[str, Any] | Reason:
     try:
         text = value.decode()
     except UnicodeDecodeError as error:
@@ -115,13 +190,19 @@ def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _version(event: dict[str, Any], header: str | None) -> int | None:
-    told = header if header is not None else event.get("schemaVersion")
-    if told is None:
+def _versioned(fields: dict[str, Any], header: str | None) -> _Event:
+    word = header if header is not None else fields.get("schemaVersion")
+    return _Event(fields, told_version(fields, header), word)
+
+
+def told_version(fields: Mapping[str, Any], header: str | None) -> int | None:
+    """The version of an event: the header's word, else the field's, else 1; None: the word is no version."""
+    if header is not None:
+        return int(header) if re.fullmatch(r"[0-9]{1,6}", header, re.ASCII) else None
+    word = fields.get("schemaVersion")
+    if word is None:
         return 1
-    if isinstance(told, str) and header is not None:
-        return int(told) if re.fullmatch(r"[0-9]{1,6}", told, re.ASCII) else None
-    return told if isinstance(told, int) and not isinstance(told, bool) else None
+    return word if isinstance(word, int) and not isinstance(word, bool) else None
 
 
 def _faults(
@@ -134,17 +215,42 @@ def _faults(
         yield reason
     for name, field in contract.fields.items():
         number = event.get(name)
-        is_number = kind_of(field) == "number" and isinstance(number, int | Decimal)
-        if is_number and abs(Decimal(str(number))) > _LARGEST_NUMBER:
+        is_number = isinstance(number, int | float | Decimal) and not isinstance(number, bool)
+        if kind_of(field) == "number" and is_number and not _fits(number):
             yield Reason("out_of_range", name, f"{_cut(str(number))} is too large a number")
+    for name in _without_unicode({n: v for n, v in event.items() if n in contract.fields}):
+        yield Reason("invalid_unicode", name, "half of a surrogate pair is no character")
     if not wrong_time and isinstance(event.get("timestamp"), str):
         yield from _time_faults(event["timestamp"], recorded, limits)
 
 
+def _without_unicode(value: Any, path: str = "") -> Iterator[str]:
+    """Where a text cannot be written as UTF-8: JSON's escapes can tell halves of surrogate pairs."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _without_unicode(inner, f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _without_unicode(inner, f"{path}.{number}")
+    elif isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+        yield path
+
+
+def _fits(number: Any) -> bool:
+    value = Decimal(str(number))
+    return value.is_finite() and abs(value) <= _LARGEST_NUMBER
+
+
 @cache
 def _validator(event_type: str, version: int) -> Draft7Validator:
-    schema = contracts(event_type)[version].schema
-    return Draft7Validator(schema, format_checker=Draft7Validator.FORMAT_CHECKER)
+    return validator_of(contracts(event_type)[version].schema)
+
+
+def validator_of(schema: dict[str, Any]) -> Draft7Validator:
+    """The official library's validator, which checks formats too; for records read with `Decimal` numbers."""
+    # 1.1 is not less than a minimum of 1.1, which as a float would be a little more.
+    exact = json.loads(json.dumps(schema), parse_float=Decimal)
+    return Draft7Validator(exact, format_checker=Draft7Validator.FORMAT_CHECKER)
 
 
 def _reason(error: ValidationError) -> Reason:
@@ -179,29 +285,12 @@ def _time_faults(text: str, recorded: datetime, limits: Limits) -> Iterator[Reas
         yield Reason("future_timestamp", "timestamp", message)
 
 
-def parse_time(text: str) -> datetime | None:
-    """The UTC time of RFC 3339 text, cut to the microsecond; None: it is none. Second 60 is refused."""
-    found = _RFC3339.fullmatch(text)
-    if not found:
-        return None
-    day, clock, fraction, _, sign, hours, minutes = found.groups()
-    try:
-        moment = datetime.fromisoformat(f"{day}T{clock}").replace(tzinfo=timezone.utc)
-        offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
-        if offset > timedelta(hours=18):  # as Java has it, which Spark reads times with
-            return None
-        moment -= -offset if sign == "-" else offset
-    except (ValueError, OverflowError):
-        return None
-    return moment + timedelta(microseconds=int((fraction or "0")[:6].ljust(6, "0")))
-
-
 def _canonical(contract: Contract, event: dict[str, Any]) -> str:
     """The declared fields alone, the time in UTC, nulls left out: text that decodes without doubt."""
     kept = {name: event[name] for name in contract.fields if event.get(name) is not None}
     moment = parse_time(str(event["timestamp"]))
     if moment is not None:
-        kept["timestamp"] = moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+        kept["timestamp"] = format_time(moment)
     for name, field in contract.fields.items():
         if kind_of(field) == "object" and name in kept:
             inner = field.get("properties", {})

@@ -29,16 +29,19 @@ class Batch:
     batch_id: int
     lake: Lake
     versions: dict[str, int]
+    is_repeat: bool
+    """An earlier attempt began it, and may have written a part."""
 
     @classmethod
     def pinned(cls, layer: str, app_id: str, batch_id: int, lake: Lake) -> Batch:
         """The batch with the versions of its first attempt, when it is replayed."""
         held = pins(lake, layer)
-        if held is None or held[0] != batch_id:
+        is_repeat = held is not None and held[0] == batch_id
+        if held is None or not is_repeat:
             held = batch_id, {table.full_name: lake.version(table) for table in _PINNED[layer]}
             text = json.dumps({"batch_id": batch_id, "versions": held[1]})
             lake.write_text(_pins_file(lake, layer), text)
-        return cls(app_id, batch_id, lake, held[1])
+        return cls(app_id, batch_id, lake, held[1], is_repeat)
 
     def read(self, table: Table) -> DataFrame:
         """The table as it stood when the batch began."""

@@ -16,6 +16,8 @@ from pyspark.sql import functions as F
 
 from pipelines.bronze import events as bronze
 from pipelines.config import Config
+from pipelines.contracts.binary import framed_id
+from pipelines.contracts.schema_ids import KnownSchema, SchemaIds
 from pipelines.engine.batch import hold
 from pipelines.engine.guard import only_writer
 from pipelines.engine.lake import Lake
@@ -24,14 +26,16 @@ from pipelines.silver import ledger, quarantine
 from pipelines.silver.deduplicate import PLACE, without
 
 _ROW, _COPY = "row", "copy"
+_OF_REGISTRY = ("registry_unavailable", "unknown_schema_id")
+_MOST_IDS = 200
 
 
 @dataclass(frozen=True)
 class Wanted:
     """Which of the held records to judge; None: whatever it is."""
 
-    reason: str | None = None
-    """A code among the record's reasons."""
+    reasons: tuple[str, ...] = ()
+    """One of these codes is among the record's reasons; empty: any."""
     event_type: str | None = None
     since: datetime | None = None
     """Held at this time (UTC) or later."""
@@ -39,8 +43,8 @@ class Wanted:
     def condition(self) -> Column:
         """The same on rows of quarantine."""
         found = F.col("released_at").isNull()
-        if self.reason is not None:
-            found = found & F.array_contains("reasons.code", self.reason)
+        if self.reasons:
+            found = found & F.arrays_overlap("reasons.code", F.array(*map(F.lit, self.reasons)))
         if self.event_type is not None:
             found = found & (F.col("event_type") == self.event_type)
         if self.since is not None:
@@ -66,20 +70,39 @@ def replay(lake: Lake, config: Config, wanted: Wanted, dry_run: bool) -> list[Ju
     Released events are new rows of silver, as if they had come late: gold takes them at its next round. The
     stream of silver must not run. Raises ReelhouseError (`already_running`, `table_missing`).
     """
+    ids = SchemaIds(config)
     if dry_run:
-        return _judged(*_sorted(lake, config, wanted))
+        return _judged(*_sorted(lake, config, wanted, ids))
     with only_writer(lake, ["silver"]):
-        held, found = _sorted(lake, config, wanted)
-        told = _judged(held, found)
-        if any(one.held for one in told):
-            _release(lake, config, found)
-        _settle(lake)
-        return told
+        return _replayed(lake, config, wanted, ids)
 
 
-def _sorted(lake: Lake, config: Config, wanted: Wanted) -> tuple[DataFrame, Sorted]:
+def release_known(lake: Lake, config: Config, ids: SchemaIds) -> int:
+    """Release the records that waited for a schema that the registry knows by now; returns how many.
+
+    For the stream of silver, between its batches.
+    """
+    waiting = lake.read(quarantine.TABLE).where(Wanted(_OF_REGISTRY).condition())
+    asked = [
+        row["id"] for row in waiting.select(framed_id().alias("id")).distinct().limit(_MOST_IDS).collect()
+    ]
+    if not any(isinstance(found, KnownSchema) for found in ids.meanings(asked).values()):
+        return 0
+    return sum(one.passing for one in _replayed(lake, config, Wanted(_OF_REGISTRY), ids))
+
+
+def _replayed(lake: Lake, config: Config, wanted: Wanted, ids: SchemaIds) -> list[Judged]:
+    held, found = _sorted(lake, config, wanted, ids)
+    told = _judged(held, found)
+    if any(one.held for one in told):
+        _release(lake, config, found)
+    _settle(lake)
+    return told
+
+
+def _sorted(lake: Lake, config: Config, wanted: Wanted, ids: SchemaIds) -> tuple[DataFrame, Sorted]:
     held = hold(lake.read(quarantine.TABLE).where(wanted.condition()))
-    return held, sort_out(held.select(*bronze.TABLE.column_names), config)
+    return held, sort_out(held.select(*bronze.TABLE.column_names), config, ids)
 
 
 def _judged(held: DataFrame, found: Sorted) -> list[Judged]:

@@ -1,24 +1,33 @@
 """One silver batch: sort the records out, drop copies, append to the tables and the ledger.
 
-Exactly once: every write carries the batch's id, and a replayed batch computes the same rows. Nothing is
-lost: a record is in its silver table, is a copy of one that is, or is in quarantine.
+Exactly once, also when contracts are deployed or the registry comes back between two attempts at a batch:
+what an attempt that was cut off has written stays, and the next takes only the records that are nowhere yet.
+Nothing is lost: a record is in its silver table, is a copy of one that is, or is in quarantine.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from pipelines.config import Config
+from pipelines.contracts.schema_ids import SchemaIds
 from pipelines.declare import Table
-from pipelines.engine.batch import Batch, together
+from pipelines.engine.batch import Batch, hold, together
 from pipelines.engine.lake import Lake
-from pipelines.engine.sorting import EVENTS, Place, Sorted, first_ones, reuse_window, sort_out
+from pipelines.engine.sorting import EVENTS, Place, Sorted, first_ones, reuse_window, silver_places, sort_out
 from pipelines.silver import ledger, quarantine
+from pipelines.silver.deduplicate import PLACE, without
+
+_BY = ("topic", "partition")
+Entry = tuple[Any, ...]
+"""A row of the ledger."""
 
 
 @dataclass(frozen=True)
@@ -27,22 +36,41 @@ class SilverStep:
 
     config: Config
     app_id: str
+    ids: SchemaIds
 
     def __call__(self, batch: DataFrame, batch_id: int, lake: Lake) -> None:
         """Process one batch; running it again for the same id changes nothing."""
         mine = Batch.pinned("silver", self.app_id, batch_id, lake)
-        found = sort_out(batch, self.config)
+        if mine.is_repeat:
+            self._repeat(batch, batch_id, lake)
+            return
+        found = sort_out(batch, self.config, self.ids)
         events, copies = first_ones(found, reuse_window(self.config), mine.read)
-        writes: list[tuple[Table, DataFrame]] = [(EVENTS[t][0], EVENTS[t][1](events)) for t in found.hours]
-        if found.refused is not None:
-            writes.append((quarantine.TABLE, found.refused))
+        writes = [*_writes(found, events, lake)]
         entries = _entries(found, copies, batch_id)
         if entries:
-            writes.append((ledger.TABLE, lake.spark.createDataFrame(entries, ledger.TABLE.schema())))
-        together(*[partial(lake.append, table, rows, mine.txn(table)) for table, rows in writes])
+            rows = lake.spark.createDataFrame(entries, ledger.TABLE.schema())
+            writes.append(partial(lake.append, ledger.TABLE, rows))
+        together(*writes)
+
+    def _repeat(self, batch: DataFrame, batch_id: int, lake: Lake) -> None:
+        """What an attempt that was cut off left to do; the ledger then tells what the tables hold."""
+        found = sort_out(without(batch, _settled(batch, lake)), self.config, self.ids)
+        events, _ = first_ones(found, reuse_window(self.config), lake.read)
+        together(*_writes(found, events, lake))
+        rows = lake.spark.createDataFrame(_recounted(batch, batch_id, lake), ledger.TABLE.schema())
+        lake.replace_where(ledger.TABLE, rows, f"batch = {batch_id}")
 
 
-def _entries(found: Sorted, copies: dict[Place, int], batch_id: int) -> list[tuple[Any, ...]]:
+def _writes(found: Sorted, events: DataFrame, lake: Lake) -> Iterator[Callable[[], None]]:
+    for event_type in found.hours:
+        table, select = EVENTS[event_type]
+        yield partial(lake.append, table, select(events))
+    if found.refused is not None:
+        yield partial(lake.append, quarantine.TABLE, found.refused)
+
+
+def _entries(found: Sorted, copies: dict[Place, int], batch_id: int) -> list[Entry]:
     """The ledger's rows, in the order of its columns."""
     now = datetime.now(timezone.utc)
     rows = []
@@ -50,4 +78,43 @@ def _entries(found: Sorted, copies: dict[Place, int], batch_id: int) -> list[tup
         removed = copies.get(place, 0)
         counts = (n.records, n.accepted - removed, removed, n.records - n.accepted, 0)
         rows.append((*place, batch_id, n.first_offset, n.last_offset, *counts, now))
+    return rows
+
+
+def _settled(batch: DataFrame, lake: Lake) -> DataFrame:
+    """The records of a batch that are in a table already."""
+    in_silver, in_quarantine = _written(batch, lake)
+    return hold(in_silver.unionByName(in_quarantine))
+
+
+def _written(batch: DataFrame, lake: Lake) -> tuple[DataFrame, DataFrame]:
+    """Of a batch's records those that are in silver, and those that are in quarantine."""
+    span = batch.agg(F.min("ingested_at"), F.max("ingested_at")).first()
+    assert span is not None  # an aggregate has a row
+    own, of_then = batch.select(*PLACE), F.col("ingested_at").between(F.lit(span[0]), F.lit(span[1]))
+
+    def read(table: Table) -> DataFrame:
+        return lake.read(table).where(of_then)
+
+    tables = silver_places(read), read(quarantine.TABLE).select(*PLACE)
+    in_silver, in_quarantine = (places.join(own, list(PLACE), "left_semi") for places in tables)
+    return in_silver, in_quarantine
+
+
+def _recounted(batch: DataFrame, batch_id: int, lake: Lake) -> list[Entry]:
+    """The ledger's rows by what the tables hold: a record that is in none is a copy."""
+    in_silver, in_quarantine = (
+        {
+            Place(row["topic"], row["partition"]): row["count"]
+            for row in places.groupBy(*_BY).count().collect()
+        }
+        for places in _written(batch, lake)
+    )
+    read = batch.groupBy(*_BY).agg(F.count("*"), F.min("offset"), F.max("offset"))
+    now = datetime.now(timezone.utc)
+    rows = []
+    for topic, partition, records, first, last in read.collect():
+        place = Place(topic, partition)
+        kept, held = in_silver.get(place, 0), in_quarantine.get(place, 0)
+        rows.append((*place, batch_id, first, last, records, kept, records - kept - held, held, 0, now))
     return rows

@@ -8,12 +8,16 @@ from datetime import date, datetime, timedelta
 from functools import reduce
 from typing import NamedTuple
 
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
+from pipelines import topics
 from pipelines.config import Config
+from pipelines.contracts.binary import JSON, decode_binary, encoding, kinds_of
 from pipelines.contracts.decode import decode, event_type_of
-from pipelines.contracts.referee import Limits, parse_time
+from pipelines.contracts.referee import Limits
+from pipelines.contracts.schema_ids import Meanings, SchemaIds
+from pipelines.contracts.times import parse_time
 from pipelines.engine.batch import hold
 from pipelines.engine.lake import Reads
 from pipelines.silver import content_uploads, quarantine, system_events, user_actions
@@ -38,16 +42,6 @@ def limits_of(config: Config) -> Limits:
 def reuse_window(config: Config) -> timedelta:
     """The configured distance of records with one identity and two times."""
     return timedelta(minutes=config.dedup.reuse_window_minutes)
-
-
-def types_by_topic(config: Config) -> dict[str, str]:
-    """Event type by configured topic."""
-    topics = config.kafka.topics
-    return {
-        topics.user_actions: user_actions.EVENT_TYPE,
-        topics.content_uploads: content_uploads.EVENT_TYPE,
-        topics.system_events: system_events.EVENT_TYPE,
-    }
 
 
 class Place(NamedTuple):
@@ -85,26 +79,43 @@ class Sorted:
     """Latest time of a record at the broker (UTC)."""
 
 
-def sort_out(records: DataFrame, config: Config) -> Sorted:
-    """Decode and validate `records`, which have bronze's columns; none is lost."""
-    limits = limits_of(config)
-    typed = records.withColumn("event_type", event_type_of(types_by_topic(config)))
-    decoded = _without_payload(decode(typed, limits)).localCheckpoint(eager=False)
-    found = _counts(decoded)
-    events, refused = decoded.where("accepted"), None
-    recovered: list[Row] = []
-    if any(not row["accepted"] for row in found):
-        judged = hold(quarantine.judged(decoded.where(~F.col("accepted")), limits))
+def sort_out(records: DataFrame, config: Config, ids: SchemaIds | None = None) -> Sorted:
+    """Decode and validate `records`, which have bronze's columns; none is lost.
+
+    `ids` asks for the schemas that records name; None: anew.
+    """
+    limits, encoded = limits_of(config), encoding(topics.encodings(config))
+    typed = records.withColumn("event_type", event_type_of(topics.event_types(config)))
+    decoded = _held(decode(typed, limits))
+    found, later = _counts(decoded, encoded), []
+    events, doubted = decoded.where("accepted"), decoded.where("NOT accepted")
+    others = {row["encoding"] for row in found if not row["accepted"]} - {JSON}
+    meanings: Meanings = {}
+    if others:
+        binary = doubted.withColumn("encoding", encoded).where(F.col("encoding") != JSON)
+        binary = binary.select(*typed.columns, "encoding")
+        kinds = kinds_of(binary)
+        asked = {kind.schema_id for kind in kinds if kind.schema_id is not None}
+        meanings = (ids or SchemaIds(config)).meanings(asked)
+        read = _held(decode_binary(binary, kinds, meanings, limits))
+        later += _counts(read, encoded)
+        read = read.drop("encoding")
+        events = events.unionByName(read.where("accepted"))
+        doubted = doubted.where(encoded == JSON).unionByName(read.where("NOT accepted"))
+    refused = None
+    if sum(row["n"] for row in found) > sum(row["n"] for row in [*found, *later] if row["accepted"]):
+        judged = hold(quarantine.judged(doubted, limits, encoded, meanings))
         refused = quarantine.quarantine(judged)
         if not judged.where(F.col("text").isNotNull()).isEmpty():
             again = _recovered(judged, limits).localCheckpoint(eager=False)
-            recovered = _counts(again)
+            recovered = _counts(again, encoded)
+            later += recovered
             if any(not row["accepted"] for row in recovered):
-                turned = quarantine.undecodable(judged, again.where(~F.col("accepted")))
+                turned = quarantine.undecodable(judged, again.where("NOT accepted"))
                 refused = refused.unionByName(quarantine.quarantine(turned))
             events = events.unionByName(again.where("accepted"))
     newest = max((row["newest"] for row in found), default=_EPOCH)
-    return Sorted(events, refused, _places(found, recovered), _hours([*found, *recovered]), newest)
+    return Sorted(events, refused, _places(found, later), _hours([*found, *later]), newest)
 
 
 def first_ones(found: Sorted, reuse: timedelta, read: Reads) -> tuple[DataFrame, dict[Place, int]]:
@@ -142,11 +153,11 @@ def silver_places(read: Reads, days: Mapping[str, Iterable[date]] | None = None)
     return reduce(DataFrame.unionByName, parts)
 
 
-def _without_payload(decoded: DataFrame) -> DataFrame:
-    """Accepted events need their record's bytes no more: only what is in doubt keeps them."""
+def _held(decoded: DataFrame) -> DataFrame:
+    """Computed once. Accepted events need their record's bytes no more: only what is in doubt keeps them."""
     for name in ("key", "value", "headers"):
         decoded = decoded.withColumn(name, F.when(~F.col("accepted"), F.col(name)))
-    return decoded
+    return decoded.localCheckpoint(eager=False)
 
 
 def _recovered(judged: DataFrame, limits: Limits) -> DataFrame:
@@ -155,11 +166,12 @@ def _recovered(judged: DataFrame, limits: Limits) -> DataFrame:
     return decode(clean, limits, F.col("judged_version")).drop("text", "judged_version", "reasons")
 
 
-def _counts(decoded: DataFrame) -> list[Row]:
+def _counts(decoded: DataFrame, encoded: Column) -> list[Row]:
     """What the next steps, and the ledger, need to know: in one pass."""
     hour = F.floor(F.unix_seconds("occurred_at") / 3600).alias("hour")
+    kind = F.when(~F.col("accepted"), encoded).alias("encoding")
     return (
-        decoded.groupBy("topic", "partition", "event_type", "accepted", hour)
+        decoded.groupBy("topic", "partition", "event_type", "accepted", kind, hour)
         .agg(
             F.count("*").alias("n"),
             F.max("timestamp").alias("newest"),
@@ -170,14 +182,14 @@ def _counts(decoded: DataFrame) -> list[Row]:
     )
 
 
-def _places(found: list[Row], recovered: list[Row]) -> dict[Place, Counted]:
+def _places(found: list[Row], later: list[Row]) -> dict[Place, Counted]:
     places: dict[Place, Counted] = {}
     for row in found:
         one = places.setdefault(Place(row["topic"], row["partition"]), Counted())
         one.records += row["n"]
         one.first_offset = row["first"] if one.first_offset is None else min(one.first_offset, row["first"])
         one.last_offset = row["last"] if one.last_offset is None else max(one.last_offset, row["last"])
-    for row in [*found, *recovered]:
+    for row in [*found, *later]:
         if row["accepted"]:
             places[Place(row["topic"], row["partition"])].accepted += row["n"]
     return places

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pyspark.errors import StreamingQueryException
@@ -23,10 +24,13 @@ from pyspark.sql.streaming.readwriter import DataStreamWriter
 
 from pipelines.bronze import events
 from pipelines.config import Config
+from pipelines.contracts.schema_ids import SchemaIds
 from pipelines.engine import expired, guard
 from pipelines.engine.checkpoint import query_id
 from pipelines.engine.gold_step import GoldStep, changes
 from pipelines.engine.lake import Lake
+from pipelines.engine.replay import release_known
+from pipelines.engine.rules import count_rules
 from pipelines.engine.silver_step import SilverStep
 from pipelines.errors import ReelhouseError
 from pipelines.kafka_clients import answers, spark_options
@@ -66,6 +70,8 @@ class Streams:
         self._spark, self._config, self._report = spark, config, report
         self._layers = [layer for layer in LAYERS if layer in layers]
         self._lake = Lake.of(spark, config)
+        self._ids = SchemaIds(config)
+        self._asked_again = self._counted_rules = 0.0
         self._stop = threading.Event()
         # One group for all rounds: Spark then goes on with the consumers of the round before. Another one for
         # another run: Spark would take up consumers of the same group even from another cluster.
@@ -131,7 +137,28 @@ class Streams:
             rate = records / seconds
             self._report(f"{total.layer}: {records:,} records in {seconds:.1f} s ({rate:,.0f}/s)")
             self._compact(total)
+        if total.layer == "silver":
+            self._ask_again()
+        if total.layer == "gold" and records:
+            self._count_rules()
         return records
+
+    def _count_rules(self) -> None:
+        minutes, now = self._config.stream.rules_minutes, time.monotonic()
+        if not minutes or (self._counted_rules and now - self._counted_rules < minutes * 60):
+            return
+        self._counted_rules = now
+        count_rules(self._lake)
+
+    def _ask_again(self) -> None:
+        """Release what waits for the registry, when it knows the schema by now."""
+        registry, now = self._config.registry, time.monotonic()
+        if registry.url is None or (self._asked_again and now - self._asked_again < registry.retry_seconds):
+            return
+        self._asked_again = now
+        released = release_known(self._lake, self._config, self._ids)
+        if released:
+            self._report(f"silver: {released:,} records released, whose schemas the registry knows now")
 
     def _compact(self, total: Round) -> None:
         """Merge small files, a table at a time: each in one of so many rounds."""
@@ -189,12 +216,13 @@ class Streams:
         return events.events(records).writeStream.outputMode("append")
 
     def _silver(self) -> DataStreamWriter:
-        return self._stepped("silver", SilverStep, self._stream_of(events.TABLE, "silver"))
+        step = partial(SilverStep, self._config, ids=self._ids)
+        return self._stepped("silver", step, self._stream_of(events.TABLE, "silver"))
 
     def _gold(self) -> DataStreamWriter:
         actions = self._stream_of(user_actions.TABLE, "gold")
         uploads = self._stream_of(content_uploads.TABLE, "gold")
-        return self._stepped("gold", GoldStep, changes(actions, uploads))
+        return self._stepped("gold", partial(GoldStep, self._config), changes(actions, uploads))
 
     def _stream_of(self, table: Any, layer: str) -> DataFrame:
         size = self._config.stream.max_records_per_batch * _BYTES_PER_RECORD[layer]
@@ -202,9 +230,7 @@ class Streams:
         reader = self._spark.readStream.format("delta").option("startingVersion", 0)
         return reader.option("maxBytesPerTrigger", f"{size}b").load(self._lake.path(table))
 
-    def _stepped(
-        self, layer: str, step_type: type[SilverStep | GoldStep], source: DataFrame
-    ) -> DataStreamWriter:
+    def _stepped(self, layer: str, step_of: Callable[..., Step], source: DataFrame) -> DataStreamWriter:
         def run_batch(batch: DataFrame, batch_id: int) -> None:
             if self._stop.is_set():
                 # Before anything is done: the batch is taken again at the next start.
@@ -212,7 +238,7 @@ class Streams:
             lake = Lake(batch.sparkSession, self._lake.root)
             # The checkpoint's own identity: batch ids count anew in a new checkpoint.
             app_id = f"reelhouse/{query_id(lake, layer)}"
-            step_type(self._config, app_id)(batch, batch_id, lake)
+            step_of(app_id=app_id)(batch, batch_id, lake)
 
         return source.writeStream.foreachBatch(run_batch)
 

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator
 from datetime import timezone
 from typing import TYPE_CHECKING, Any
 
+from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.bronze import events as bronze
 from pipelines.contracts.decode import header
-from pipelines.contracts.referee import Limits, judge
+from pipelines.contracts.referee import Limits, Told, judge
+from pipelines.contracts.schema_ids import Meanings
 from pipelines.declare import Column, Table
 
 if TYPE_CHECKING:
@@ -39,14 +41,18 @@ TABLE = Table(
 _DOUBTED = (*bronze.TABLE.column_names, "event_type")
 
 
-def judged(doubted: DataFrame, limits: Limits) -> DataFrame:
-    """The referee's verdict on each record: `text` (canonical JSON) where it is valid, else `reasons`."""
+def judged(doubted: DataFrame, limits: Limits, encoding: SparkColumn, meanings: Meanings) -> DataFrame:
+    """The referee's verdict on each record: `text` (canonical JSON) where it is valid, else `reasons`.
+
+    `encoding` is how a record is encoded, `meanings` what the ids of schemas mean.
+    """
     schema = f"{_ddl(_DOUBTED)}, text string, judged_version int, reasons {REASONS}"
-    told = doubted.select(*_DOUBTED, header("schema-version").alias("header_version"))
+    version = header("schema-version").alias("header_version")
+    told = doubted.select(*_DOUBTED, version, encoding.alias("encoding"))
 
     def judge_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            yield _judge_batch(batch, limits)
+            yield _judge_batch(batch, limits, meanings)
 
     return told.mapInArrow(judge_batches, schema)
 
@@ -56,13 +62,19 @@ def _ddl(names: tuple[str, ...]) -> str:
     return ", ".join(f"`{name}` {types[name]}" for name in names)
 
 
-def _judge_batch(batch: pa.RecordBatch, limits: Limits) -> pa.RecordBatch:
+def _judge_batch(batch: pa.RecordBatch, limits: Limits, meanings: Meanings) -> pa.RecordBatch:
     import pyarrow as pa
 
-    asked = batch.select(["event_type", "value", "header_version", "timestamp"]).to_pylist()
+    asked = batch.select(["event_type", "value", "timestamp", "encoding", "header_version"]).to_pylist()
     verdicts = [
-        judge(row["event_type"], row["value"], row["header_version"], _utc(row["timestamp"]), limits)
-        for row in asked
+        judge(
+            r["event_type"],
+            r["value"],
+            Told(_utc(r["timestamp"]), r["encoding"], r["header_version"]),
+            limits,
+            meanings,
+        )
+        for r in asked
     ]
     reason = pa.list_(pa.struct([(name, pa.string()) for name in ("code", "field", "message")]))
     added: dict[str, Any] = {

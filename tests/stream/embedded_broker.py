@@ -29,6 +29,8 @@ def broker_config(folder: Path, partitions: int = 4) -> Config:
             "storage": {"root": str(folder / "lake")},
             "broker": {"dir": str(folder / "broker"), "port": port, "controller_port": controller_port},
             "kafka": {"bootstrap_servers": f"127.0.0.1:{port}", "partitions": partitions},
+            # Only the test of the rules waits for them.
+            "stream": {"rules_minutes": 0},
         }
     )
 

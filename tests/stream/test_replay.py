@@ -69,7 +69,7 @@ def held(spark: SparkSession, tmp_path: Any) -> Iterator[tuple[Lake, Config]]:
 
 def test_a_replay_releases_each_record_once(held: tuple[Lake, Config], monkeypatch: Any) -> None:
     lake, config = held
-    wanted = Wanted(reason="too_large")
+    wanted = Wanted(("too_large",))
     expected = [Judged("user-action", "too_large", 10, 10)]
     assert replay(lake, config, wanted, dry_run=True) == expected
     assert lake.read(user_actions.TABLE).count() == 20
@@ -109,6 +109,6 @@ def test_a_replay_releases_each_record_once(held: tuple[Lake, Config], monkeypat
 def test_what_is_refused_still_gets_the_reasons_of_now(held: tuple[Lake, Config]) -> None:
     lake, config = held
     stricter = config.model_copy(update={"limits": config.limits.model_copy(update={"max_record_bytes": 3})})
-    assert replay(lake, stricter, Wanted(reason="invalid_json"), dry_run=False)[0].passing == 0
+    assert replay(lake, stricter, Wanted(("invalid_json",)), dry_run=False)[0].passing == 0
     row = lake.read(quarantine.TABLE).where("value = X'62726F6B656E'").first()
     assert [reason.code for reason in row.reasons] == ["too_large"]

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pyspark.sql import functions as F
 
 from pipelines.config import Config
 from pipelines.contracts.decode import decode
-from pipelines.contracts.referee import judge
+from pipelines.contracts.referee import Told, judge
 from pipelines.engine.sorting import _recovered, limits_of
 from pipelines.silver.content_uploads import content_uploads
 from pipelines.silver.quarantine import judged
@@ -78,9 +79,15 @@ DOUBTFUL = [
     play(positionSeconds="12"),
     play(positionSeconds="12", schemaVersion=2),
     play(positionSeconds=-1, schemaVersion=2),
+    play(positionSeconds=-1e-9, schemaVersion=2),
+    play(positionSeconds=-0.0, schemaVersion=2),
     play(positionSeconds=None, schemaVersion=2),
     play(positionSeconds=12.3456785, schemaVersion=2),
     play(positionSeconds=1e15, schemaVersion=2),
+    play(positionSeconds=True, schemaVersion=2),
+    play().replace(b'"u"', rb'"\ud800"'),
+    play(action="x").replace(b'"x"', rb'"\udc00"'),
+    play().replace(b'"u"', rb'"\ud83d\ude00"'),
     play(schemaVersion=2).replace(b"2}", b'2,"positionSeconds":NaN}'),
     play(schemaVersion=2).replace(b"2}", b'2,"positionSeconds":1e999}'),
     play(device="tv", schemaVersion=2),
@@ -113,7 +120,7 @@ def settled(spark: SparkSession, values: list[Any], event_type: str = "user-acti
     """The events as silver gets them, directly or by the referee, and the offsets that were in doubt."""
     decoded = decode(records(spark, values, event_type), LIMITS).localCheckpoint()
     doubted = decoded.where("NOT accepted")
-    found = judged(doubted, LIMITS).localCheckpoint()
+    found = judged(doubted, LIMITS, F.lit("json"), {}).localCheckpoint()
     again = _recovered(found, LIMITS)
     assert again.where("NOT accepted").count() == 0, "what the referee accepts must decode"
     return decoded.where("accepted").unionByName(again), {r.offset for r in doubted.collect()}
@@ -124,7 +131,7 @@ def test_the_stream_and_the_referee_agree_on_every_record(spark: SparkSession) -
     accepted = {row.offset for row in events.collect()}
     for offset, value in enumerate(DOUBTFUL):
         value, headers = value if isinstance(value, tuple) else (value, {})
-        verdict = judge("user-action", value, headers.get("schema-version"), NOON, LIMITS)
+        verdict = judge("user-action", value, Told(NOON, "json", headers.get("schema-version")), LIMITS, {})
         assert (verdict.text is not None) == (offset in accepted), (value or b"")[:120]
         assert (verdict.text is None) == bool(verdict.reasons)
 
@@ -187,7 +194,7 @@ def test_the_contracts_examples_are_as_they_say(event_type: str) -> None:
     for file in (EXAMPLES / event_type).glob("*/examples/*/*.json"):
         version, valid = file.parts[-4], file.parts[-2] == "valid"
         recorded = NOON + timedelta(hours=1)
-        verdict = judge(event_type, file.read_bytes(), version, recorded, LIMITS)
+        verdict = judge(event_type, file.read_bytes(), Told(recorded, "json", version), LIMITS, {})
         assert (verdict.text is not None) == valid, (file, verdict.reasons)
         found += 1
     assert found >= 2
@@ -195,7 +202,7 @@ def test_the_contracts_examples_are_as_they_say(event_type: str) -> None:
 
 def test_every_fault_is_named() -> None:
     value = json.dumps({"userId": 1, "action": "rewind", "timestamp": "soon"}).encode()
-    reasons = judge("user-action", value, None, NOON, LIMITS).reasons
+    reasons = judge("user-action", value, Told(NOON), LIMITS, {}).reasons
     assert {(reason.code, reason.field) for reason in reasons} == {
         ("wrong_type", "userId"),
         ("unknown_value", "action"),

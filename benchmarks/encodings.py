@@ -1,0 +1,102 @@
+"""Decoding and validation by encoding, warm, as a share of JSON's rate in the same run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from benchmarks.setup import write_actions
+from pipelines import topics
+from pipelines.bronze import events
+from pipelines.config import Config
+from pipelines.contracts.binary import AVRO, PROTOBUF, Kind, decode_binary
+from pipelines.contracts.decode import decode, event_type_of, struct_type
+from pipelines.contracts.encode import ENCODINGS, Encoder
+from pipelines.engine.sorting import limits_of
+from pipelines.event_files import read_records
+from pipelines.session import open_session
+
+_ROUNDS = 3
+_RECORDED = datetime(2026, 1, 6, tzinfo=timezone.utc)
+
+
+def measure(folder: Path) -> None:
+    """Print the rates (records/s) and their ratios."""
+    count = int(os.environ.get("REELHOUSE_BENCH_EVENTS", "300000"))
+    config = Config()
+    write_actions(folder / "events.ndjson", count)
+    spark = open_session(config, "encodings")
+    bronze = {name: _bronze(spark, config, folder, name) for name in ENCODINGS}
+    limits = limits_of(config)
+    kinds = {name: [Kind("user-action", name, 2, None)] for name in (AVRO, PROTOBUF)}
+    steps: dict[str, Callable[[], DataFrame]] = {
+        "json, parsed only": lambda: bronze["json"].select(
+            F.from_json(F.col("value").cast("string"), struct_type("user-action")).alias("event")
+        ),
+        "json": lambda: decode(bronze["json"], limits),
+        "avro": lambda: decode_binary(_told(bronze["avro"], AVRO), kinds[AVRO], {}, limits),
+        "protobuf": lambda: decode_binary(_told(bronze["protobuf"], PROTOBUF), kinds[PROTOBUF], {}, limits),
+    }
+    rates = {}
+    for name, frame in steps.items():
+        decoded = frame()
+        if "accepted" in decoded.columns:
+            # Not as a filter, which the optimizer would push down, a copy of the decoding for each field.
+            found = decoded.agg(F.count_if("accepted")).first()
+            assert found is not None
+            assert found[0] == count
+        rates[name] = max(_rate(decoded, count) for _ in range(_ROUNDS))
+        share = rates[name] / rates.get("json", rates[name])
+        print(f"{name}: {rates[name]:,.0f} records/s; {share:.2f} of json", flush=True)
+    spent = 1 - rates["json"] / rates["json, parsed only"]
+    print(f"of json's time {spent:.0%} goes to validation, identity and time")
+
+
+def _rate(frame: DataFrame, count: int) -> float:
+    began = time.monotonic()
+    # The struct and what was found, not the bytes: as silver takes it.
+    frame.drop("key", "value", "headers").write.format("noop").mode("overwrite").save()
+    return count / (time.monotonic() - began)
+
+
+def _bronze(spark: SparkSession, config: Config, folder: Path, encoding: str) -> DataFrame:
+    """The events in an encoding as rows of bronze, in files."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    encoder = Encoder((encoding,), topics.event_types(config), None)
+    rows: dict[str, list[Any]] = {"value": [], "headers": []}
+    topic = config.kafka.topics.user_actions
+    for located in read_records(folder / "events.ndjson", config.kafka.topics, topic):
+        record = encoder(located.record)
+        rows["value"].append(record.value)
+        rows["headers"].append(
+            [{"key": name, "value": value} for name, value in record.headers or ()] or None
+        )
+    header = pa.struct([("key", pa.string()), ("value", pa.binary())])
+    table = pa.table({"value": rows["value"], "headers": pa.array(rows["headers"], pa.list_(header))})
+    file = folder / f"{encoding}.parquet"
+    parquet.write_table(table, file, row_group_size=len(table) // 4)
+    given = {
+        "topic": F.lit(topic),
+        "partition": F.lit(0),
+        "offset": F.monotonically_increasing_id(),
+        "timestamp": F.lit(_RECORDED),
+        "ingested_at": F.lit(_RECORDED),
+        "key": F.lit(None).cast("binary"),
+    }
+    read = spark.read.format("parquet").load(str(file)).repartition(2)
+    records = read.select(*[given.get(n, F.col(n)).alias(n) for n in events.TABLE.column_names])
+    typed = records.withColumn("event_type", event_type_of(topics.event_types(config)))
+    return typed.persist()
+
+
+def _told(records: DataFrame, encoding: str) -> DataFrame:
+    return records.withColumn("encoding", F.lit(encoding))

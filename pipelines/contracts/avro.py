@@ -1,0 +1,88 @@
+"""Avro by the official library: reads one datum strictly, writes one, and tells schemas apart.
+
+The stream reads Avro in Spark's own expressions (`pipelines.contracts.binary`); this is for what those doubt.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from avro.errors import AvroException
+from avro.io import BinaryDecoder, BinaryEncoder, DatumReader, DatumWriter
+from avro.schema import Schema, parse
+
+from pipelines.contracts.load import Contract, is_date_time, unreadable
+from pipelines.contracts.times import format_time, parse_time
+
+
+def schema_text(contract: Contract) -> str:
+    """The text of the version's `schema.avsc`."""
+    return (contract.folder / "schema.avsc").read_text(encoding="utf-8")
+
+
+@cache
+def schema(contract: Contract) -> Schema:
+    """The version's schema. Raises ReelhouseError (`contract_unreadable`)."""
+    try:
+        return parse(schema_text(contract))
+    except (OSError, ValueError, AvroException) as error:
+        raise unreadable(contract.folder / "schema.avsc", error) from error
+
+
+def is_same(text: str, contract: Contract) -> bool:
+    """Whether a schema is the contract's, by Avro's canonical form: documentation and order of keys aside."""
+    try:
+        return bool(parse(text).canonical_form == schema(contract).canonical_form)
+    except (AvroException, ValueError, RecursionError):
+        return False
+
+
+def read(payload: bytes, contract: Contract) -> dict[str, Any]:
+    """The event as JSON would tell it. Raises ValueError with a sentence: the bytes are no such datum."""
+    source = io.BytesIO(payload)
+    try:
+        event = _StrictReader(schema(contract)).read(BinaryDecoder(source))
+    except (AvroException, ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
+        raise ValueError(f"no Avro of {contract.event_type} version {contract.version}: {error}") from error
+    if source.tell() != len(payload):
+        raise ValueError(f"{len(payload) - source.tell()} bytes follow the Avro datum")
+    return {
+        name: format_time(value) if isinstance(value, datetime) else value
+        for name, value in event.items()
+        if value is not None
+    }
+
+
+def write(event: Mapping[str, Any], contract: Contract) -> bytes:
+    """The datum of an event. Raises ValueError: the event does not fulfil the contract."""
+    datum = {name: event.get(name) for name in contract.fields}
+    for name, field in contract.fields.items():
+        if is_date_time(field) and datum[name] is not None:
+            datum[name] = parse_time(str(datum[name]))
+    out = io.BytesIO()
+    try:
+        DatumWriter(schema(contract)).write(datum, BinaryEncoder(out))
+    except (AvroException, TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from error
+    return out.getvalue()
+
+
+class _StrictReader(DatumReader):
+    """Refuses negative positions of symbols and branches, which Python would count from the end."""
+
+    def read_enum(self, writers_schema: Any, readers_schema: Any, decoder: BinaryDecoder) -> str:
+        return str(writers_schema.symbols[_position(decoder.read_int())])
+
+    def read_union(self, writers_schema: Any, readers_schema: Any, decoder: BinaryDecoder) -> Any:
+        branch = writers_schema.schemas[_position(decoder.read_long())]
+        return self.read_data(branch, branch, decoder)
+
+
+def _position(number: int) -> int:
+    if number < 0:
+        raise ValueError(f"{number} is no position")
+    return number

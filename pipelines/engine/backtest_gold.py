@@ -1,0 +1,110 @@
+"""What the gold definitions of this checkout would make of silver with its rows, against what gold holds.
+
+The comparison is with what gold holds, not with what the former code would compute: so a changed definition
+shows as well as changed rows of silver. Open playbacks do not blur it: the stream keeps gold equal, row for
+row, to the definitions over the events that it has taken, by the clock of these. So gold as its last batch
+left it is compared with the definitions over silver at the versions that this batch had reached, where rows
+are replaced only if this checkout changes them. A newly accepted record may move the clock, and thereby end
+playbacks: that is an effect of accepting it. What gold has not taken yet is on neither side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from pipelines.config import Config
+from pipelines.declare import Table
+from pipelines.engine.backtest import ACCEPTED, Backtest
+from pipelines.engine.backtest_rows import Compared, Comparison, Difference
+from pipelines.engine.batch import hold, together
+from pipelines.engine.checkpoint import last_batch, sources
+from pipelines.engine.lake import Lake
+from pipelines.engine.moment import Moment
+from pipelines.engine.rebuild import computed
+from pipelines.engine.sorting import EVENTS
+from pipelines.gold import playbacks
+from pipelines.silver import content_uploads, user_actions
+from pipelines.silver.deduplicate import PLACE, without
+from pipelines.tables import GOLD
+
+_SOURCES = (user_actions.EVENT_TYPE, content_uploads.EVENT_TYPE)
+
+
+@dataclass(frozen=True)
+class _With(Lake):
+    """The lake with other rows in some tables, by full name."""
+
+    rows: dict[str, DataFrame]
+
+    def read(self, table: Table, version: int | None = None) -> DataFrame:
+        return self.rows[table.full_name] if table.full_name in self.rows else super().read(table, version)
+
+
+def backtest_gold(
+    lake: Lake, config: Config, found: Backtest
+) -> tuple[list[Compared], list[Difference], list[str]]:
+    """How many keys of each table differ, and by which columns; and notes on what could not be compared."""
+    moment, silver, notes = _reached(lake)
+    if notes:
+        return [], [], notes
+    rows = {EVENTS[name][0].full_name: _changed(found, name, silver[name]) for name in _SOURCES}
+    frames = computed(_With(lake.spark, lake.root, rows), config)
+    there = [table for table in GOLD if lake.exists(table)]
+    notes = [f"{t.full_name} is not compared: it is not in the lake yet" for t in GOLD if t not in there]
+    told = together(
+        *[
+            Comparison(t.full_name, moment.read(t), frames[t.full_name], t.keys, sums=True).differences
+            for t in there
+        ]
+    )
+    frames[playbacks.TABLE.full_name].unpersist()
+    return [counts for counts, _ in told], [one for _, by_column in told for one in by_column], notes
+
+
+def _reached(lake: Lake) -> tuple[Moment, dict[str, DataFrame], list[str]]:
+    """Gold as its last batch left it, silver as far as that had come by event type, and what hinders."""
+    while True:
+        batch, moment = last_batch(lake, "gold")[0], Moment.of(lake, "gold")
+        if last_batch(lake, "gold")[0] == batch:
+            break
+    read = {} if batch is None else sources(lake, "gold", batch)
+    reached = {table.full_name: at for table, at in read.items()}
+    silver: dict[str, DataFrame] = {}
+    for event_type in _SOURCES:
+        table = EVENTS[event_type][0]
+        at = reached.get(table.full_name)
+        if at is None or not at.version:
+            return moment, {}, ["gold is not compared: it has not read all of its sources yet"]
+        if at.partly:
+            return moment, {}, ["gold is not compared: it is in the middle of a commit of silver; try again"]
+        silver[event_type] = lake.read(table, at.version - 1)
+    return moment, silver, []
+
+
+def _changed(found: Backtest, event_type: str, silver: DataFrame) -> DataFrame:
+    """What gold has read of silver, with this checkout's rows where they are not the same."""
+    table, recent = EVENTS[event_type][0], found.recent
+    is_recent = F.col("ingested_at") >= F.lit(recent.since)
+    turned = found.verdicts.where((F.col("event_type") == event_type) & (F.col("was") != F.col("now")))
+    accepted = turned.where((F.col("now") == ACCEPTED) & _taken(recent.held(table), silver))
+    gone, added = turned.select(*PLACE), accepted.select(*PLACE)
+    if event_type in found.touched:
+        touched, known = found.touched[event_type], silver.where(is_recent).select(*PLACE)
+        gone = gone.unionByName(touched)
+        added = added.unionByName(touched.join(known, list(PLACE), "left_semi"))
+    # Held, so that each of gold's plans need not join the records again.
+    kept = silver.where(~is_recent).unionByName(hold(without(silver.where(is_recent), gone)))
+    as_declared = [
+        (F.col(c.name) if c.name in kept.columns else F.lit(None).cast(c.type)).alias(c.name)
+        for c in table.columns
+    ]
+    return kept.select(*as_declared).unionByName(hold(recent.anew(event_type, added)))
+
+
+def _taken(now: DataFrame, then: DataFrame) -> Column:
+    """Which records gold has come to: while it lags, none newer than the newest one that it has read."""
+    newest, reached = (rows.agg(F.max("ingested_at")).collect()[0][0] for rows in (now, then))
+    return F.lit(True) if newest == reached else F.col("ingested_at") <= F.lit(reached)
