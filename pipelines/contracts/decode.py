@@ -180,7 +180,7 @@ def _field_conditions(field: dict[str, Any], column: Column) -> list[Column]:
 
 def _identity() -> Column:
     """`eventId`, else `ce_source` + `ce_id`, else SHA-256 over the type and the canonical fields."""
-    given = [_of_version(t, "eventId") for t in event_types()]
+    given = [_of_version(t, "eventId") for t in event_types() if "eventId" in all_fields(t)]
     told = F.col(_HEADERS)
     return F.coalesce(*given, F.concat(told["ce_source"], told["ce_id"]), *map(_digest, event_types()))
 

@@ -15,7 +15,7 @@ from pipelines.config import Config
 from pipelines.engine.lake import Lake, unwritable
 from pipelines.errors import ReelhouseError
 from pipelines.tables import OF_LAYER
-from pipelines.topics import identities
+from pipelines.topics import event_types, identities
 
 
 @contextlib.contextmanager
@@ -109,7 +109,4 @@ def require_same_topics(lake: Lake, config: Config) -> None:
 
 def input_topics(config: Config) -> list[str]:
     """The topics that bronze reads by name; none when it subscribes to a pattern."""
-    topics = config.kafka.topics
-    if config.kafka.subscribe_pattern:
-        return []
-    return [topics.user_actions, topics.content_uploads, topics.system_events]
+    return [] if config.kafka.subscribe_pattern else list(event_types(config))

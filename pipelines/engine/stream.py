@@ -271,8 +271,10 @@ class Streams:
             return ReelhouseError(message, code="broker_unreachable")
         # The last cause is what went wrong; the others say where.
         last = _causes(error)[-1]
+        in_python = re.findall(r"^[\w.]+(?:Error|Exception): .*", last, re.M) if "Traceback" in last else []
         found = re.search(r"terminated with exception: (.*)", last)
-        sentence = (found.group(1) if found else last.strip().partition("\n")[0])[:300]
+        sentence = found.group(1) if found else last.strip().partition("\n")[0]
+        sentence = (in_python[-1] if in_python else sentence)[:300]
         return ReelhouseError(f"the {layer} stream failed: {sentence}", code="stream_failed")
 
 

@@ -3,54 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from checkout import ROOT, copied, reelhouse, replaced
 from embedded_broker import broker_config
 
 from pipelines import broker
-from pipelines.config import Config
 from pipelines.kafka_clients import producer
 
 pytestmark = pytest.mark.stream
-_ROOT = Path(__file__).resolve().parents[2]
-
-
-def _reelhouse(checkout: Path, config: Config, *words: str) -> str:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(checkout),
-        "REELHOUSE_STORAGE__ROOT": config.storage.root,
-        "REELHOUSE_KAFKA__BOOTSTRAP_SERVERS": config.kafka.bootstrap_servers,
-    }
-    command = [sys.executable, "-m", "pipelines.cli.main", *words]
-    ran = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
 
 
 def _with_version_3(folder: Path) -> Path:
     """A checkout whose contracts have a version 3 of user-action, with the optional field `mood`."""
-    checkout = folder / "checkout"
-    for name in ("pipelines", "schemas"):
-        shutil.copytree(_ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    checkout = copied(folder)
     versions = checkout / "schemas" / "user-action"
     contract = json.loads((versions / "2" / "schema.json").read_text())
     contract["properties"]["mood"] = {"type": ["string", "null"], "description": "How it felt."}
     (versions / "3").mkdir()
     (versions / "3" / "schema.json").write_text(json.dumps(contract))
-    table = checkout / "pipelines" / "silver" / "user_actions.py"
-    code = table.read_text()
-    column = '        Column("mood", "string", "How it felt."),\n        *LINEAGE,\n'
-    code = code.replace("        *LINEAGE,\n", column)
-    code = code.replace(
-        '        "server_id": "serverId",\n', '        "server_id": "serverId",\n        "mood": "mood",\n'
+    field = '        "server_id": "serverId",\n'
+    replaced(
+        checkout / "pipelines" / "silver" / "user_actions.py",
+        ("        *LINEAGE,\n", '        Column("mood", "string", "How it felt."),\n        *LINEAGE,\n'),
+        (field, field + '        "mood": "mood",\n'),
     )
-    table.write_text(code)
     return checkout
 
 
@@ -64,25 +42,25 @@ def test_events_of_a_version_to_come_wait_and_are_released_once(tmp_path: Path) 
             event = {**play, "schemaVersion": version, "eventId": f"e{number}", "mood": "fine"}
             sender.send(config.kafka.topics.user_actions, json.dumps(event).encode())
         sender.close()
-        _reelhouse(_ROOT, config, "run", "--available-now")
-        listed = json.loads(_reelhouse(_ROOT, config, "quarantine", "list", "--format", "json"))
+        reelhouse(ROOT, config, "run", "--available-now")
+        listed = json.loads(reelhouse(ROOT, config, "quarantine", "list", "--format", "json"))
         assert (listed["code"], listed["records"], listed["schema_version"]) == ("unknown_version", 2, 3)
-        shown = _reelhouse(_ROOT, config, "quarantine", "show", "--reason", "unknown_version", "--limit", "1")
+        shown = reelhouse(ROOT, config, "quarantine", "show", "--reason", "unknown_version", "--limit", "1")
         assert "schemaVersion: 3   ◄ unknown_version: 3 is not one of 1, 2" in shown
 
         deployed = _with_version_3(tmp_path)
-        would = _reelhouse(deployed, config, "quarantine", "replay", "--dry-run")
+        would = reelhouse(deployed, config, "quarantine", "replay", "--dry-run")
         assert "2 of 2 records would be released" in would
-        done = _reelhouse(deployed, config, "quarantine", "replay", "--reason", "unknown_version")
+        done = reelhouse(deployed, config, "quarantine", "replay", "--reason", "unknown_version")
         assert "2 of 2 records were released" in done
-        assert "0 of 0 records" in _reelhouse(deployed, config, "quarantine", "replay")
-        _reelhouse(deployed, config, "run", "--available-now")
+        assert "0 of 0 records" in reelhouse(deployed, config, "quarantine", "replay")
+        reelhouse(deployed, config, "run", "--available-now")
         query = "SELECT schema_version, mood FROM silver.user_actions ORDER BY event_id"
-        rows = _reelhouse(deployed, config, "sql", "--format", "csv", query).splitlines()[1:]
+        rows = reelhouse(deployed, config, "sql", "--format", "csv", query).splitlines()[1:]
         assert rows == ["1,", "2,", "3,fine", "3,fine"]
-        balance = _reelhouse(deployed, config, "reconcile", "--format", "csv").splitlines()
+        balance = reelhouse(deployed, config, "reconcile", "--format", "csv").splitlines()
         assert balance[1:] == ["media.user-actions,0,4,4,0,0"]
-        plays = _reelhouse(deployed, config, "sql", "--format", "csv", "SELECT count(*) FROM gold.playbacks")
+        plays = reelhouse(deployed, config, "sql", "--format", "csv", "SELECT count(*) FROM gold.playbacks")
         assert plays.splitlines()[1] == "4"
     finally:
         broker.stop(config)

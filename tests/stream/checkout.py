@@ -1,0 +1,44 @@
+"""A copy of this checkout to change, and its command line as a process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from pipelines.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def copied(folder: Path) -> Path:
+    """The package and the contracts, copied into the folder."""
+    checkout = folder / "checkout"
+    for name in ("pipelines", "schemas"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return checkout
+
+
+def replaced(file: Path, *pairs: tuple[str, str]) -> None:
+    """Replace texts of a file, each of which is there."""
+    text = file.read_text()
+    for old, new in pairs:
+        assert old in text, (file, old)
+        text = text.replace(old, new, 1)
+    file.write_text(text)
+
+
+def reelhouse(checkout: Path, config: Config, *words: str) -> str:
+    """What the verb of that checkout prints; it must succeed."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(checkout),
+        "REELHOUSE_STORAGE__ROOT": config.storage.root,
+        "REELHOUSE_KAFKA__BOOTSTRAP_SERVERS": config.kafka.bootstrap_servers,
+    }
+    command = [sys.executable, "-m", "pipelines.cli.main", *words]
+    ran = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
