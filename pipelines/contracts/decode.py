@@ -58,9 +58,8 @@ def decode(records: DataFrame, limits: Limits, version: Column | None = None) ->
         F.when(is_small, parsed_text(t, value, is_canonical)).alias(struct_name(t)) for t in event_types()
     ]
     frame = records.select("*", *parsed, headers_told())
-    return finished(
-        frame.withColumn("schema_version", _told_version() if version is None else version), limits
-    )
+    told = frame.withColumn("schema_version", _told_version() if version is None else version)
+    return finished(told, limits, is_canonical)
 
 
 def headers_told() -> Column:
@@ -69,15 +68,16 @@ def headers_told() -> Column:
     return F.struct(*[text.alias(name) for name, text in told.items()]).alias(_HEADERS)
 
 
-def finished(parsed: DataFrame, limits: Limits) -> DataFrame:
+def finished(parsed: DataFrame, limits: Limits, is_canonical: bool = False) -> DataFrame:
     """Accept what is valid: `parsed` has a struct per event type, `schema_version` and the headers told.
 
+    `is_canonical`: the referee has seen each number before it was rounded to its column.
     What cannot be compiled into one loop with the rest comes first, in one step: each step copies the row.
     """
     time = F.coalesce(*[F.col(f"{struct_name(t)}.timestamp") for t in event_types()])
     return (
         parsed.withColumn("occurred_at", time.try_cast("timestamp"))
-        .withColumn("accepted", F.coalesce(_accepted(limits), F.lit(False)))
+        .withColumn("accepted", F.coalesce(_accepted(limits, is_canonical), F.lit(False)))
         .withColumn("event_id", F.when(F.col("accepted"), _identity()))
         .drop(_HEADERS)
     )
@@ -124,7 +124,7 @@ def _told_version() -> Column:
     return F.coalesce(version_in_header(), *fields, F.lit(1))
 
 
-def _accepted(limits: Limits) -> Column:
+def _accepted(limits: Limits, is_canonical: bool) -> Column:
     moment, recorded = F.col("occurred_at"), F.col("timestamp")
     seconds = int(limits.future.total_seconds())
     in_time = (moment >= F.lit(limits.earliest)) & (
@@ -134,47 +134,49 @@ def _accepted(limits: Limits) -> Column:
         (F.col("schema_version") == contract.version) & valid
         for event_type in event_types()
         for contract in contracts(event_type).values()
-        if (valid := _valid(contract)) is not None
+        if (valid := _valid(contract, is_canonical)) is not None
     ]
     return in_time & reduce(lambda a, b: a | b, by_version)
 
 
-def _valid(contract: Contract) -> Column | None:
+def _valid(contract: Contract, is_canonical: bool) -> Column | None:
     """The contract as a condition on its struct; None: it uses a keyword that only the referee knows."""
     root = F.col(struct_name(contract.event_type))
-    condition = _compiled(contract.schema, root)
+    condition = _compiled(contract.schema, root, is_canonical)
     return None if condition is None else root.isNotNull() & root[_CORRUPT].isNull() & condition
 
 
-def _compiled(schema: dict[str, Any], root: Column) -> Column | None:
+def _compiled(schema: dict[str, Any], root: Column, is_canonical: bool) -> Column | None:
     if not schema.keys() <= _KNOWN:
         return None
     conditions = [root[name].isNotNull() for name in schema.get("required", ())]
     for name, field in schema.get("properties", {}).items():
         if not field.keys() <= _KNOWN_IN_FIELD:
             return None
-        conditions += _field_conditions(field, root[name])
+        conditions += _field_conditions(field, root[name], is_canonical)
     if "if" in schema:
-        when, then = _compiled(schema["if"], root), _compiled(schema.get("then", {}), root)
+        when = _compiled(schema["if"], root, is_canonical)
+        then = _compiled(schema.get("then", {}), root, is_canonical)
         if when is None or then is None:
             return None
         conditions.append(~when | then)
     return reduce(lambda a, b: a & b, conditions, F.lit(True))
 
 
-def _field_conditions(field: dict[str, Any], column: Column) -> list[Column]:
+def _field_conditions(field: dict[str, Any], column: Column, is_canonical: bool) -> list[Column]:
     found = []
     if "enum" in field:
         found.append(column.isNull() | column.isin(*[v for v in field["enum"] if v is not None]))
     if "const" in field:
         found.append(column.isNull() | (column == field["const"]))
     if "minimum" in field:
-        # The column is rounded: what is equal may have been a little less. Below 0 there is a sign, which is
-        # in doubt already.
+        # The column is rounded: what is equal may have been a little less, so it is in doubt. Less than 0 is
+        # in doubt already, for its sign.
         least = field["minimum"]
-        found.append(column.isNull() | (column >= least if least == 0 else column > least))
+        is_sure = is_canonical or least == 0
+        found.append(column.isNull() | (column >= least if is_sure else column > least))
     for name, inner in field.get("properties", {}).items():
-        found += _field_conditions(inner, column[name])
+        found += _field_conditions(inner, column[name], is_canonical)
     return found
 
 
