@@ -23,7 +23,7 @@ _AVRO_LIMITS = {
     "org.apache.avro.limits.collectionItems.maxLength": str(1 << 20),
 }
 _LIMITED = " ".join(f"-D{key}={value}" for key, value in _AVRO_LIMITS.items())
-_JAVA_OPTIONS = f"-XX:+UseParallelGC -Duser.timezone=UTC {_LIMITED}"
+_JAVA_OPTIONS = "-XX:+UseParallelGC -Duser.timezone=UTC"
 _OWN = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
@@ -83,7 +83,7 @@ def open_session(config: Config, name: str) -> SparkSession:
         raise ReelhouseError(message, code="spark_failed") from error
     java_machine = session.sparkContext._jvm
     assert java_machine is not None
-    for key, value in _AVRO_LIMITS.items():  # under spark-submit the driver has Java options of its own
+    for key, value in _AVRO_LIMITS.items():  # not by Java options, which under spark-submit are not ours
         java_machine.System.setProperty(key, value)
     session.sparkContext.setLogLevel(os.environ.get("REELHOUSE_LOG_LEVEL", "OFF"))
     return session

@@ -15,13 +15,13 @@ from avro.errors import AvroException
 from avro.io import BinaryDecoder, BinaryEncoder, DatumReader, DatumWriter
 from avro.schema import Schema, parse
 
-from pipelines.contracts.load import Contract, is_date_time, unreadable
+from pipelines.contracts.load import Contract, is_date_time, text_of, unreadable
 from pipelines.contracts.times import format_time, parse_time
 
 
 def schema_text(contract: Contract) -> str:
     """The text of the version's `schema.avsc`."""
-    return (contract.folder / "schema.avsc").read_text(encoding="utf-8")
+    return text_of(contract, "schema.avsc")
 
 
 @cache
@@ -29,7 +29,7 @@ def schema(contract: Contract) -> Schema:
     """The version's schema. Raises ReelhouseError (`contract_unreadable`)."""
     try:
         return parse(schema_text(contract))
-    except (OSError, ValueError, AvroException) as error:
+    except (ValueError, AvroException) as error:
         raise unreadable(contract.folder / "schema.avsc", error) from error
 
 

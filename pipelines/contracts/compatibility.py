@@ -28,13 +28,10 @@ from jsonschema import Draft7Validator
 from pipelines.contracts import avro as avro_files
 from pipelines.contracts import protobuf as protobuf_files
 from pipelines.contracts.agreement import protobuf_type, types_of
-from pipelines.contracts.load import Contract
+from pipelines.contracts.load import FIELD_KEYWORDS, KEYWORDS, NOTES, Contract
 from pipelines.errors import ReelhouseError
 
 Schema = Mapping[str, Any]
-_NOTES = {"title", "description"}
-_KEYWORDS = {"$schema", "$id", "type", "required", "properties", "if", "then"}
-_FIELD_KEYWORDS = {"type", "enum", "const", "minimum", "format", "items", "properties"}
 _ANY = ["string", "number", "array", "object", "boolean", "null"]
 
 
@@ -120,7 +117,7 @@ def meaning(schema: Schema | bool) -> dict[str, Any]:
     """A JSON Schema without titles and descriptions, which say nothing about events."""
     if isinstance(schema, bool):
         return {} if schema else {"not": {}}
-    found = {key: value for key, value in schema.items() if key not in _NOTES}
+    found = {key: value for key, value in schema.items() if key not in NOTES}
     if isinstance(found.get("items"), list):
         found["items"] = {"items by position": found["items"]}
     for key in ("items", "if", "then"):
@@ -132,7 +129,7 @@ def meaning(schema: Schema | bool) -> dict[str, Any]:
 
 
 def _object_clashes(reader: Schema, writer: Schema, above: str) -> Iterator[Clash]:
-    allowed = _FIELD_KEYWORDS if above else _KEYWORDS
+    allowed = FIELD_KEYWORDS if above else KEYWORDS
     yield from _incomparable(reader, writer, allowed, above.rstrip(".") or "events")
     promised = writer.get("required", ())
     for name in reader.get("required", ()):
@@ -145,7 +142,7 @@ def _object_clashes(reader: Schema, writer: Schema, above: str) -> Iterator[Clas
     yield from _conditional_clashes(reader, writer, above)
 
 
-def _incomparable(reader: Schema, writer: Schema, allowed: set[str], path: str) -> Iterator[Clash]:
+def _incomparable(reader: Schema, writer: Schema, allowed: frozenset[str], path: str) -> Iterator[Clash]:
     for keyword in sorted((reader.keys() | writer.keys()) - allowed):
         yield Clash(f"may refuse {path}", f"send: the keyword {keyword!r} cannot be compared; leave it out")
 
@@ -153,7 +150,7 @@ def _incomparable(reader: Schema, writer: Schema, allowed: set[str], path: str) 
 def _field_clashes(reader: Schema, writer: Schema, path: str) -> Iterator[Clash]:
     if reader == writer:
         return
-    unknown = list(_incomparable(reader, writer, _FIELD_KEYWORDS, path))
+    unknown = list(_incomparable(reader, writer, FIELD_KEYWORDS, path))
     values = _values(writer)
     if unknown:
         yield from unknown

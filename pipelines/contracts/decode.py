@@ -14,7 +14,18 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.contracts import plain
-from pipelines.contracts.load import Contract, all_fields, contracts, event_types, kind_of, settings
+from pipelines.contracts.load import (
+    FIELD_KEYWORDS,
+    KEYWORDS,
+    NOTES,
+    Contract,
+    all_contracts,
+    all_fields,
+    contracts,
+    event_types,
+    kind_of,
+    settings,
+)
 from pipelines.contracts.referee import Limits
 
 NUMBER = "decimal(18,6)"
@@ -23,8 +34,8 @@ _VERSION_HEADER = "schema-version"
 _VERSION_FIELD = {"schemaVersion": {"type": "integer"}}
 _CORRUPT = "_corrupt"
 _HEADERS = "_headers"
-_KNOWN = {"$schema", "$id", "title", "description", "type", "required", "properties", "if", "then"}
-_KNOWN_IN_FIELD = {"type", "enum", "minimum", "const", "description", "format", "items", "properties"}
+_KNOWN = KEYWORDS | NOTES
+_KNOWN_IN_FIELD = FIELD_KEYWORDS | {"description"}
 
 
 def struct_name(event_type: str) -> str:
@@ -132,8 +143,7 @@ def _accepted(limits: Limits, is_canonical: bool) -> Column:
     )
     by_version = [
         (F.col("schema_version") == contract.version) & valid
-        for event_type in event_types()
-        for contract in contracts(event_type).values()
+        for contract in all_contracts()
         if (valid := _valid(contract, is_canonical)) is not None
     ]
     return in_time & reduce(lambda a, b: a | b, by_version)

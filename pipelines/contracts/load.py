@@ -23,6 +23,11 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 # A wheel carries the contracts inside the package, a checkout beside it.
 _FOLDERS = (_PACKAGE / "_schemas", _PACKAGE.parent / "schemas")
 
+NOTES = frozenset({"title", "description"})
+KEYWORDS = frozenset({"$schema", "$id", "type", "required", "properties", "if", "then"})
+FIELD_KEYWORDS = frozenset({"type", "enum", "const", "minimum", "format", "items", "properties"})
+"""JSON Schema's keywords that the stream compiles and `schemas check` compares: of an event, of a field."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -75,6 +80,16 @@ def is_nullable(field: dict[str, Any]) -> bool:
 
 
 @cache
+def text_of(contract: Contract, name: str) -> str:
+    """The text of a file of a version. Raises ReelhouseError (`contract_unreadable`)."""
+    file = contract.folder / name
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise unreadable(file, error) from error
+
+
+@cache
 def contracts_folder() -> Path:
     """The folder `schemas/`. Raises ReelhouseError (`contract_unreadable`)."""
     folder = next((f for f in _FOLDERS if f.is_dir()), None)
@@ -112,6 +127,11 @@ def contracts(event_type: str) -> dict[int, Contract]:
             raise unreadable(file, error) from error
         found[version] = Contract(event_type, version, schema, file.parent)
     return dict(sorted(found.items()))
+
+
+def all_contracts() -> list[Contract]:
+    """Every version of every event, oldest first. Raises ReelhouseError (`contract_unreadable`)."""
+    return [contract for event_type in event_types() for contract in contracts(event_type).values()]
 
 
 def unreadable(file: Path, error: Exception) -> ReelhouseError:

@@ -18,7 +18,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from pipelines.contracts.load import Contract, unreadable
+from pipelines.contracts.load import Contract, text_of, unreadable
 from pipelines.contracts.times import format_time, parse_time
 from pipelines.errors import ReelhouseError
 
@@ -33,7 +33,7 @@ Path_ = tuple[int, ...]
 
 def schema_text(contract: Contract) -> str:
     """The text of the version's `schema.proto`."""
-    return (contract.folder / "schema.proto").read_text(encoding="utf-8")
+    return text_of(contract, "schema.proto")
 
 
 def compiled(text: str) -> FileDescriptorProto:
@@ -69,7 +69,7 @@ def file_of(contract: Contract) -> FileDescriptorProto:
 def _files(contract: Contract) -> FileDescriptorSet:
     try:
         return _compiled_set(schema_text(contract))
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise unreadable(contract.folder / "schema.proto", error) from error
 
 

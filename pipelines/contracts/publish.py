@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pipelines.contracts.load import Contract, contracts, unreadable
+from pipelines.contracts.load import Contract, contracts, text_of
 from pipelines.errors import UsageError
 from pipelines.registry import Registry, SchemaRefusedError
 
@@ -66,7 +66,7 @@ def publish(
 
 def _publish(registry: Registry, contract: Contract, topic: str, encoding: str) -> Published:
     how = _ENCODINGS[encoding]
-    subject, text = how.subject.format(topic=topic), _read(contract, how.file)
+    subject, text = how.subject.format(topic=topic), text_of(contract, how.file)
     try:
         number = registry.register(subject, how.kind, text)
     except SchemaRefusedError as error:
@@ -77,11 +77,3 @@ def _publish(registry: Registry, contract: Contract, topic: str, encoding: str) 
         registry.accept_any(subject)
         number = registry.register(subject, how.kind, text)
     return Published(contract.event_type, contract.version, encoding, subject, number)
-
-
-def _read(contract: Contract, name: str) -> str:
-    file = contract.folder / name
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise unreadable(file, error) from error

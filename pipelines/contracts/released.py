@@ -21,9 +21,8 @@ from pipelines.contracts.compatibility import meaning
 from pipelines.contracts.load import (
     Contract,
     Settings,
-    contracts,
+    all_contracts,
     contracts_folder,
-    event_types,
     settings,
     unreadable,
 )
@@ -128,8 +127,7 @@ def changes(lock: Lock, event_type: str, working: Mapping[int, Contract], told: 
 
 def release(lock: Lock) -> list[Contract]:
     """Record the versions that the lock does not hold yet, and return them."""
-    every = [contract for event in event_types() for contract in contracts(event).values()]
-    added = [one for one in every if one.version not in lock.get(one.event_type, {})]
+    added = [one for one in all_contracts() if one.version not in lock.get(one.event_type, {})]
     for one in added:
         lock.setdefault(one.event_type, {})[one.version] = as_it_is(one, settings(one.event_type))
     told = {

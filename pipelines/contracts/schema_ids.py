@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from pipelines.config import Config
 from pipelines.contracts import avro, protobuf
-from pipelines.contracts.load import Contract, contracts, event_types
+from pipelines.contracts.load import Contract, all_contracts
 from pipelines.errors import ReelhouseError
 
 MAGIC = 0
@@ -93,18 +93,14 @@ class SchemaIds:
 def match(kind: str, text: str) -> KnownSchema:
     """A registered schema (`AVRO`, `JSON`, `PROTOBUF`) as the contracts' versions that it equals."""
     if kind == "PROTOBUF":
-        shapes = {protobuf.shape(c): (c.event_type, c.version) for c in _all_contracts()}
+        shapes = {protobuf.shape(c): (c.event_type, c.version) for c in all_contracts()}
         places = {(name, shape): place for place, name, shape in protobuf.messages(text)}
         found = {(shapes[s][0], place): shapes[s][1] for s, place in places.items() if s in shapes}
         return KnownSchema("protobuf", found)
     is_same = avro.is_same if kind == "AVRO" else _is_same_json
     nowhere: tuple[int, ...] = ()
-    same = {(c.event_type, nowhere): c.version for c in _all_contracts() if is_same(text, c)}
+    same = {(c.event_type, nowhere): c.version for c in all_contracts() if is_same(text, c)}
     return KnownSchema(kind.lower(), same)
-
-
-def _all_contracts() -> list[Contract]:
-    return [contract for event_type in event_types() for contract in contracts(event_type).values()]
 
 
 def _is_same_json(text: str, contract: Contract) -> bool:

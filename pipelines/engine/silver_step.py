@@ -21,11 +21,19 @@ from pipelines.contracts.schema_ids import SchemaIds
 from pipelines.declare import Table
 from pipelines.engine.batch import Batch, hold, together
 from pipelines.engine.lake import Lake
-from pipelines.engine.sorting import EVENTS, Place, Sorted, first_ones, reuse_window, silver_places, sort_out
+from pipelines.engine.sorting import (
+    EVENTS,
+    Place,
+    Sorted,
+    counts_by_place,
+    first_ones,
+    reuse_window,
+    silver_places,
+    sort_out,
+)
 from pipelines.silver import ledger, quarantine
 from pipelines.silver.deduplicate import PLACE, without
 
-_BY = ("topic", "partition")
 Entry = tuple[Any, ...]
 """A row of the ledger."""
 
@@ -103,14 +111,8 @@ def _written(batch: DataFrame, lake: Lake) -> tuple[DataFrame, DataFrame]:
 
 def _recounted(batch: DataFrame, batch_id: int, lake: Lake) -> list[Entry]:
     """The ledger's rows by what the tables hold: a record that is in none is a copy."""
-    in_silver, in_quarantine = (
-        {
-            Place(row["topic"], row["partition"]): row["count"]
-            for row in places.groupBy(*_BY).count().collect()
-        }
-        for places in _written(batch, lake)
-    )
-    read = batch.groupBy(*_BY).agg(F.count("*"), F.min("offset"), F.max("offset"))
+    in_silver, in_quarantine = map(counts_by_place, _written(batch, lake))
+    read = batch.groupBy("topic", "partition").agg(F.count("*"), F.min("offset"), F.max("offset"))
     now = datetime.now(timezone.utc)
     rows = []
     for topic, partition, records, first, last in read.collect():

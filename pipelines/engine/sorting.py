@@ -137,9 +137,13 @@ def first_ones(found: Sorted, reuse: timedelta, read: Reads) -> tuple[DataFrame,
     if met.isEmpty():
         return found.events, {}
     removed = hold(copies(narrow, met))
-    counts = removed.groupBy("topic", "partition").count().collect()
-    by_place = {Place(row["topic"], row["partition"]): int(row[2]) for row in counts}
-    return without(found.events, F.broadcast(removed)), by_place
+    return without(found.events, F.broadcast(removed)), counts_by_place(removed)
+
+
+def counts_by_place(records: DataFrame) -> dict[Place, int]:
+    """Records of each partition (count)."""
+    counts = records.groupBy("topic", "partition").count().collect()
+    return {Place(row["topic"], row["partition"]): int(row["count"]) for row in counts}
 
 
 def silver_places(read: Reads, days: Mapping[str, Iterable[date]] | None = None) -> DataFrame:

@@ -63,6 +63,21 @@ class Round:
     """Turns that took something."""
 
 
+class _Every:
+    """Tells when something that is done now and then is due: at once, and then after so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._due = seconds, 0.0
+
+    def is_due(self) -> bool:
+        """Whether it is; then it is taken as done."""
+        now = time.monotonic()
+        if now < self._due:
+            return False
+        self._due = now + self._seconds
+        return True
+
+
 class Streams:
     """The streams of one lake in this process."""
 
@@ -71,7 +86,8 @@ class Streams:
         self._layers = [layer for layer in LAYERS if layer in layers]
         self._lake = Lake.of(spark, config)
         self._ids = SchemaIds(config)
-        self._asked_again = self._counted_rules = 0.0
+        self._asks_again = _Every(config.registry.retry_seconds)
+        self._counts_rules = _Every(config.stream.rules_minutes * 60)
         self._stop = threading.Event()
         # One group for all rounds: Spark then goes on with the consumers of the round before. Another one for
         # another run: Spark would take up consumers of the same group even from another cluster.
@@ -137,25 +153,15 @@ class Streams:
             rate = records / seconds
             self._report(f"{total.layer}: {records:,} records in {seconds:.1f} s ({rate:,.0f}/s)")
             self._compact(total)
-        if total.layer == "silver":
+        if total.layer == "silver" and self._config.registry.url and self._asks_again.is_due():
             self._ask_again()
-        if total.layer == "gold" and records:
-            self._count_rules()
+        counts_rules = total.layer == "gold" and records and self._config.stream.rules_minutes
+        if counts_rules and self._counts_rules.is_due():
+            count_rules(self._lake)
         return records
-
-    def _count_rules(self) -> None:
-        minutes, now = self._config.stream.rules_minutes, time.monotonic()
-        if not minutes or (self._counted_rules and now - self._counted_rules < minutes * 60):
-            return
-        self._counted_rules = now
-        count_rules(self._lake)
 
     def _ask_again(self) -> None:
         """Release what waits for the registry, when it knows the schema by now."""
-        registry, now = self._config.registry, time.monotonic()
-        if registry.url is None or (self._asked_again and now - self._asked_again < registry.retry_seconds):
-            return
-        self._asked_again = now
         released = release_known(self._lake, self._config, self._ids)
         if released:
             self._report(f"silver: {released:,} records released, whose schemas the registry knows now")
