@@ -18,7 +18,8 @@ from pipelines.bronze import events
 from pipelines.config import Config
 from pipelines.contracts.binary import AVRO, PROTOBUF, Kind, decode_binary
 from pipelines.contracts.decode import decode, event_type_of, struct_type
-from pipelines.contracts.encode import ENCODINGS, Encoder
+from pipelines.contracts.encode import Encoder
+from pipelines.contracts.publish import ENCODINGS
 from pipelines.engine.sorting import limits_of
 from pipelines.event_files import read_records
 from pipelines.session import open_session

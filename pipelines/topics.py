@@ -32,6 +32,11 @@ def event_types(config: Config) -> dict[str, str]:
     }
 
 
+def by_event_type(config: Config) -> dict[str, str]:
+    """Configured input topic by event type."""
+    return {event_type: topic for topic, event_type in event_types(config).items()}
+
+
 def encodings(config: Config) -> dict[str, str]:
     """By configured input topic how records are encoded that do not tell it themselves."""
     topics, told = config.kafka.topics, config.kafka.encodings

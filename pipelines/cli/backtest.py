@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime
 
 import click
 
 from pipelines.cli.main import session
 from pipelines.cli.output import FORMATS, show
+from pipelines.cli.times import TIME, utc
 
 _EPILOG = """\b
 Examples:
@@ -15,14 +16,13 @@ Examples:
   reelhouse backtest --since 2026-01-05 --threshold 0.5
   reelhouse backtest --format json
 """
-_TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 _NAMES = ("what", "where", "name", "rows", "percent", "before", "after", "example")
 
 
 @click.command(epilog=_EPILOG)
 @click.option(
     "--since",
-    type=_TIME,
+    type=TIME,
     help="Records that came into bronze at this time (UTC) or later (default: 24 hours before its newest).",
 )
 @click.option(
@@ -50,7 +50,7 @@ def command(ctx: click.Context, since: datetime | None, threshold: float, format
 
     config = session().config()
     lake = Lake.of(open_session(config, "backtest"), config)
-    found = backtest(lake, config, since.replace(tzinfo=timezone.utc) if since else None)
+    found = backtest(lake, config, utc(since))
     gold, in_gold, notes = backtest_gold(lake, config, found)
     rows = [
         (d.what, d.where, d.name, d.rows, round(d.percent, 4), d.before, d.after, d.example)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import click
 
 from pipelines.cli.main import session
-from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
     from pipelines.config import Config
@@ -65,22 +64,17 @@ def command(
 
 def _encoder(config: Config, names: str, by_registry: bool) -> Encoder:
     from pipelines import topics
-    from pipelines.contracts.encode import ENCODINGS, Encoder
-    from pipelines.contracts.publish import publish
+    from pipelines.contracts.encode import Encoder
+    from pipelines.contracts.publish import ids_of, publish, require_encodings
     from pipelines.registry import Registry
 
     chosen = tuple(name.strip() for name in names.split(","))
-    for name in chosen:
-        if name not in ENCODINGS:
-            raise UsageError(
-                f"there is no encoding {name}; use {', '.join(ENCODINGS)}", code="unknown_encoding"
-            )
+    require_encodings(chosen)
     types = topics.event_types(config)
     if not by_registry:
         return Encoder(chosen, types, None)
-    by_type = {event_type: topic for topic, event_type in types.items()}
-    published = publish(Registry.of(config.registry), by_type, set(chosen))
-    return Encoder(chosen, types, {(p.event_type, p.version, p.encoding): p.schema_id for p in published})
+    published = publish(Registry.of(config.registry), topics.by_event_type(config), set(chosen))
+    return Encoder(chosen, types, ids_of(published))
 
 
 @contextmanager

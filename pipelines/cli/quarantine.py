@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from pipelines.cli.main import session
 from pipelines.cli.output import FORMATS, show
+from pipelines.cli.times import TIME, utc
 
 if TYPE_CHECKING:
     from pipelines.engine.lake import Lake
@@ -19,7 +20,6 @@ Examples:
   reelhouse quarantine show --reason unknown_version --limit 3
   reelhouse quarantine replay --reason unknown_version --dry-run
 """
-_TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 
 
 @click.group(epilog=_EPILOG)
@@ -76,8 +76,8 @@ def show_(reason: str | None, event_type: str | None, limit: int) -> None:
     for row in told.collect():
         at = row["timestamp"].isoformat(timespec="milliseconds")
         version = "" if row["schema_version"] is None else f" version {row['schema_version']}"
-        event = f"{row['event_type'] or 'no event type'}{version}"
-        click.echo(f"{row['topic']} partition {row['partition']} offset {row['offset']} at {at}Z: {event}")
+        kind = f"{row['event_type'] or 'no event type'}{version}"
+        click.echo(f"{row['topic']} partition {row['partition']} offset {row['offset']} at {at}Z: {kind}")
         value = None if row["value"] is None else bytes(row["value"])
         beside = Told(row["timestamp"], row["encoding"], row["told_version"])
         event = as_told(row["event_type"], value, beside, ids)
@@ -89,7 +89,7 @@ def show_(reason: str | None, event_type: str | None, limit: int) -> None:
 @command.command("replay", epilog=_EPILOG)
 @click.option("--reason", help="Only with this code among the reasons.")
 @click.option("--event", "event_type", help="Only of this event type.")
-@click.option("--since", type=_TIME, help="Only held at this time (UTC) or later.")
+@click.option("--since", type=TIME, help="Only held at this time (UTC) or later.")
 @click.option("--dry-run", is_flag=True, help="Only say how many would pass.")
 def replay_(reason: str | None, event_type: str | None, since: datetime | None, dry_run: bool) -> None:
     """Judge held records anew by the contracts of now; release those that pass, each once.
@@ -100,7 +100,7 @@ def replay_(reason: str | None, event_type: str | None, since: datetime | None, 
     from pipelines.engine.stream import Streams
 
     lake, config = _lake(), session().config()
-    wanted = Wanted(_codes(reason), event_type, since.replace(tzinfo=timezone.utc) if since else None)
+    wanted = Wanted(_codes(reason), event_type, utc(since))
     if not dry_run:
         # What bronze holds goes first, so that no batch is half done.
         Streams(lake.spark, config, ["silver"], lambda line: click.echo(line, err=True)).run(True)

@@ -91,8 +91,7 @@ def publish_(format_name: str) -> None:
     from pipelines.registry import Registry
 
     config = session().config()
-    by_type = {event_type: topic for topic, event_type in topics.event_types(config).items()}
-    found = publish(Registry.of(config.registry), by_type)
+    found = publish(Registry.of(config.registry), topics.by_event_type(config))
     names = ("event", "version", "encoding", "subject", "id")
     rows = [(p.event_type, p.version, p.encoding, p.subject, p.schema_id) for p in found]
     show(names, rows, format_name)

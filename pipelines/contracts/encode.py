@@ -12,7 +12,6 @@ from pipelines.contracts.referee import told_version
 from pipelines.contracts.schema_ids import MAGIC, PREFIX_BYTES
 from pipelines.event_files import Record
 
-ENCODINGS = ("json", "avro", "protobuf")
 SchemaNumbers = Mapping[tuple[str, int, str], int]
 """The registry's id by event type, version and encoding."""
 _FIRST_MESSAGE = b"\0"

@@ -30,7 +30,15 @@ _ENCODINGS = {
     "json": _Encoding("JSON", "schema.json", "{topic}-value-json"),
 }
 ENCODINGS = tuple(_ENCODINGS)
-"""The encodings that can be published."""
+"""The encodings of every contract."""
+
+
+def require_encodings(names: Iterable[str]) -> None:
+    """Raises UsageError (`unknown_encoding`) for a name that is none of ENCODINGS."""
+    for name in names:
+        if name not in ENCODINGS:
+            message = f"there is no encoding {name}; use {', '.join(ENCODINGS)}"
+            raise UsageError(message, code="unknown_encoding")
 
 
 @dataclass(frozen=True)
@@ -52,10 +60,7 @@ def publish(
     Raises UsageError for an encoding that is none of ENCODINGS, and the errors of `Registry.register`.
     """
     chosen = tuple(encodings)
-    for name in chosen:
-        if name not in _ENCODINGS:
-            message = f"there is no encoding {name}; use {', '.join(ENCODINGS)}"
-            raise UsageError(message, code="unknown_encoding")
+    require_encodings(chosen)
     return [
         _publish(registry, contract, topic, encoding)
         for event_type, topic in topics_by_event_type.items()
@@ -77,3 +82,8 @@ def _publish(registry: Registry, contract: Contract, topic: str, encoding: str) 
         registry.accept_any(subject)
         number = registry.register(subject, how.kind, text)
     return Published(contract.event_type, contract.version, encoding, subject, number)
+
+
+def ids_of(published: Iterable[Published]) -> dict[tuple[str, int, str], int]:
+    """The registry's id by event type, version and encoding."""
+    return {(one.event_type, one.version, one.encoding): one.schema_id for one in published}

@@ -17,9 +17,9 @@ from lake_rows import assert_gold_is
 from pipelines import broker, topics
 from pipelines.config import Config
 from pipelines.contracts import avro
-from pipelines.contracts.encode import ENCODINGS, Encoder
+from pipelines.contracts.encode import Encoder
 from pipelines.contracts.load import contracts
-from pipelines.contracts.publish import publish
+from pipelines.contracts.publish import ENCODINGS, ids_of, publish
 from pipelines.engine.lake import Lake
 from pipelines.engine.reconcile import reconcile_records
 from pipelines.engine.reconcile_gold import reconcile_gold
@@ -70,9 +70,8 @@ class World:
         types = topics.event_types(self.config)
         if not framed:
             return Encoder(ENCODINGS, types, None)
-        by_type = {event_type: topic for topic, event_type in types.items()}
-        found = publish(Registry.of(self.config.registry), by_type)
-        return Encoder(ENCODINGS, types, {(p.event_type, p.version, p.encoding): p.schema_id for p in found})
+        found = publish(Registry.of(self.config.registry), topics.by_event_type(self.config))
+        return Encoder(ENCODINGS, types, ids_of(found))
 
 
 @pytest.fixture(scope="module")
