@@ -59,7 +59,7 @@ def show_(reason: str | None, event_type: str | None, limit: int) -> None:
     from pipelines.cli.pointed import pointed
     from pipelines.contracts.binary import encoding
     from pipelines.contracts.decode import header
-    from pipelines.contracts.referee import Told, as_told
+    from pipelines.contracts.reading import Told, as_told
     from pipelines.contracts.schema_ids import SchemaIds
     from pipelines.engine.replay import Wanted
     from pipelines.silver import quarantine

@@ -7,16 +7,15 @@ which Spark has no reader to be had, in Arrow batches by the official runtime.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from functools import reduce
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.avro.functions import from_avro, to_avro
-from pyspark.sql.types import StructType
 
-from pipelines.contracts import avro, protobuf
+from pipelines.contracts import avro, protobuf_batches
 from pipelines.contracts.decode import (
     NUMBER,
     finished,
@@ -29,15 +28,11 @@ from pipelines.contracts.decode import (
 )
 from pipelines.contracts.load import Contract, all_fields, contracts, event_types, kind_of
 from pipelines.contracts.referee import Limits
-from pipelines.contracts.schema_ids import MAGIC, PREFIX_BYTES, KnownSchema, Meanings, schema_id
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from pipelines.contracts.schema_ids import MAGIC, PREFIX_BYTES, KnownSchema, Meanings
 
 JSON, AVRO, PROTOBUF, FRAMED = "json", "avro", "protobuf", "framed"
 _WIRE = "_wire"
 _MOST_KINDS = 200
-_RAW_TYPES = {"string": "string", "date-time": "timestamp", "number": "double", "array": "array<string>"}
 
 
 def encoding(defaults: Mapping[str, str]) -> Column:
@@ -223,84 +218,9 @@ def _fits(field: dict[str, Any], raw: Column) -> Column:
 
 def _by_runtime(told: DataFrame, meanings: Meanings) -> DataFrame:
     """Protobuf."""
-    from pyspark.sql.pandas.types import to_arrow_type
-
-    raws = {f"_raw_{struct_name(t)}": t for t in event_types()}
-    added = ", ".join(f"{name} struct<{_raw_fields(t)}>" for name, t in raws.items())
-    schema = StructType([*told.schema.fields, *_struct(f"{added}, schema_version int").fields])
-    versions = {
-        number: dict(found.versions) for number, found in meanings.items() if isinstance(found, KnownSchema)
-    }
-
-    kinds = {t: to_arrow_type(_struct(_raw_fields(t)), timestamp_utc=True) for t in event_types()}
-
-    def read_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            yield _read_batch(batch, kinds, versions)
-
-    read = told.mapInArrow(read_batches, schema)
-    structs = [
-        F.when(F.col(raw).isNotNull(), _as_struct(t, F.col(raw), all_fields(t))).alias(struct_name(t))
-        for raw, t in raws.items()
-    ]
+    read = protobuf_batches.read(told, _WIRE, meanings)
+    structs = []
+    for t in event_types():
+        raw = F.col(protobuf_batches.column(t))
+        structs.append(F.when(raw.isNotNull(), _as_struct(t, raw, all_fields(t))).alias(struct_name(t)))
     return read.select(*told.columns, *structs, "schema_version")
-
-
-def _raw_fields(event_type: str) -> str:
-    return _raw_ddl(all_fields(event_type))
-
-
-def _raw_ddl(fields: Mapping[str, dict[str, Any]]) -> str:
-    parts = []
-    for name, field in fields.items():
-        kind = kind_of(field)
-        inner = f"struct<{_raw_ddl(field['properties'])}>" if kind == "object" else _RAW_TYPES[kind]
-        parts.append(f"{name}: {inner}")
-    return ", ".join(parts)
-
-
-def _struct(ddl: str) -> StructType:
-    found = StructType.fromDDL(ddl)
-    assert isinstance(found, StructType)
-    return found
-
-
-_Versions = Mapping[int, Mapping[tuple[str, tuple[int, ...]], int]]
-
-
-def _read_batch(
-    batch: pa.RecordBatch, kinds: Mapping[str, pa.DataType], versions: _Versions
-) -> pa.RecordBatch:
-    import pyarrow as pa
-
-    wire = batch.column(_WIRE)
-    asked = [
-        batch.column("event_type"),
-        batch.column("value"),
-        wire.field("version"),
-        wire.field("payload"),
-    ]
-    rows = zip(*[column.to_pylist() for column in asked], strict=True)
-    read = [_read_one(*row, versions=versions) for row in rows]
-    types = asked[0].to_pylist()
-    raws = {}
-    for t, kind in kinds.items():
-        events = [event if of == t else None for of, (_, event) in zip(types, read, strict=True)]
-        raws[f"_raw_{struct_name(t)}"] = pa.array(events, kind)
-    told = pa.array([version for version, _ in read], pa.int32())
-    names = [*batch.schema.names, *raws, "schema_version"]
-    return pa.RecordBatch.from_arrays([*batch.columns, *raws.values(), told], names)
-
-
-def _read_one(
-    event_type: str | None, value: bytes, version: int | None, payload: bytes, *, versions: _Versions
-) -> tuple[int | None, dict[str, Any] | None]:
-    """The version and the values of a message; no values: it is in doubt."""
-    if value[:1] == bytes([MAGIC]):
-        try:
-            place, payload = protobuf.without_indexes(payload)
-        except ValueError:
-            return None, None
-        version = versions.get(schema_id(value), {}).get((str(event_type), place))
-    contract = contracts(event_type).get(version) if event_type and version else None
-    return version, protobuf.reader(contract)(payload) if contract else None

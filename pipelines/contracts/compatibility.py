@@ -9,11 +9,9 @@ record tells its version. So a new optional field breaks nobody.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, NamedTuple
 
 import avro.schema
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
@@ -23,16 +21,14 @@ from google.protobuf.descriptor_pb2 import (
     FieldDescriptorProto,
     FileDescriptorProto,
 )
-from jsonschema import Draft7Validator
 
 from pipelines.contracts import avro as avro_files
 from pipelines.contracts import protobuf as protobuf_files
 from pipelines.contracts.agreement import protobuf_type, types_of
-from pipelines.contracts.load import FIELD_KEYWORDS, KEYWORDS, NOTES, Contract
+from pipelines.contracts.clash import Clash, listed
+from pipelines.contracts.json_clashes import meaning, object_clashes
+from pipelines.contracts.load import Contract
 from pipelines.errors import ReelhouseError
-
-Schema = Mapping[str, Any]
-_ANY = ["string", "number", "array", "object", "boolean", "null"]
 
 
 class Direction(Enum):
@@ -47,13 +43,6 @@ _DIRECTIONS = {"NONE": (), "BACKWARD": _BOTH[:1], "FORWARD": _BOTH[1:], "FULL": 
 _TRANSITIVE = "_TRANSITIVE"
 MODES = (*_DIRECTIONS, *(f"{name}{_TRANSITIVE}" for name in list(_DIRECTIONS)[1:]))
 """As Confluent's registry has them: against the version before, or (transitive) against all before."""
-
-
-class Clash(NamedTuple):
-    """What a consumer does, and what producers do that does not go with it."""
-
-    consumer: str
-    producer: str
 
 
 @dataclass(frozen=True)
@@ -99,7 +88,7 @@ def breaks(old: Contract, new: Contract, direction: Direction) -> list[Break]:
     found = [
         Break(new.event_type, name, writer.version, reader.version, clash)
         for name, clashes in (
-            ("json", _object_clashes(meaning(reader.schema), meaning(writer.schema), "")),
+            ("json", object_clashes(meaning(reader.schema), meaning(writer.schema))),
             ("avro", _avro_clashes(avro_files.schema(reader), avro_files.schema(writer))),
             ("protobuf", _protobuf_clashes(protobuf_files.file_of(reader), protobuf_files.file_of(writer))),
         )
@@ -108,135 +97,6 @@ def breaks(old: Contract, new: Contract, direction: Direction) -> list[Break]:
     # In both directions: once a number has no owner, it is the later versions' events that are misread.
     misread = _number_clashes(protobuf_files.file_of(old), protobuf_files.file_of(new))
     return found + [Break(new.event_type, "protobuf", new.version, old.version, clash) for clash in misread]
-
-
-# JSON Schema
-
-
-def meaning(schema: Schema | bool) -> dict[str, Any]:
-    """A JSON Schema without titles and descriptions, which say nothing about events."""
-    if isinstance(schema, bool):
-        return {} if schema else {"not": {}}
-    found = {key: value for key, value in schema.items() if key not in NOTES}
-    if isinstance(found.get("items"), list):
-        found["items"] = {"items by position": found["items"]}
-    for key in ("items", "if", "then"):
-        if key in found:
-            found[key] = meaning(found[key])
-    if "properties" in found:  # its keys are names of fields, `title` may be one
-        found["properties"] = {name: meaning(field) for name, field in found["properties"].items()}
-    return found
-
-
-def _object_clashes(reader: Schema, writer: Schema, above: str) -> Iterator[Clash]:
-    allowed = FIELD_KEYWORDS if above else KEYWORDS
-    yield from _incomparable(reader, writer, allowed, above.rstrip(".") or "events")
-    promised = writer.get("required", ())
-    for name in reader.get("required", ()):
-        if name not in promised:
-            yield Clash(f"refuses events without {above}{name}", "may send")
-    written = writer.get("properties", {})
-    for name, field in reader.get("properties", {}).items():
-        if name in written:
-            yield from _field_clashes(field, written[name], f"{above}{name}")
-    yield from _conditional_clashes(reader, writer, above)
-
-
-def _incomparable(reader: Schema, writer: Schema, allowed: frozenset[str], path: str) -> Iterator[Clash]:
-    for keyword in sorted((reader.keys() | writer.keys()) - allowed):
-        yield Clash(f"may refuse {path}", f"send: the keyword {keyword!r} cannot be compared; leave it out")
-
-
-def _field_clashes(reader: Schema, writer: Schema, path: str) -> Iterator[Clash]:
-    if reader == writer:
-        return
-    unknown = list(_incomparable(reader, writer, FIELD_KEYWORDS, path))
-    values = _values(writer)
-    if unknown:
-        yield from unknown
-    elif "format" in reader and reader["format"] != writer.get("format"):
-        yield Clash(f"expects {path} as {reader['format']}", "do not promise")
-    elif values is not None:
-        accepts = Draft7Validator(reader).is_valid
-        refused = [value for value in values if not accepts(value)]
-        if refused:
-            yield Clash(f"refuses {path} {_listed(refused)}", "send")
-    else:
-        yield from _open_clashes(reader, writer, path)
-
-
-def _values(field: Schema) -> list[Any] | None:
-    """Every value that the field can have; None: they are not listed."""
-    if "enum" not in field and "const" not in field:
-        return None
-    accepts = Draft7Validator(field).is_valid
-    return [value for value in field.get("enum", [field.get("const")]) if accepts(value)]
-
-
-def _open_clashes(reader: Schema, writer: Schema, path: str) -> Iterator[Clash]:
-    """Of a field whose producers do not list its values."""
-    read, written = _types(reader), _types(writer)
-    if "number" in read:
-        read = [*read, "integer"]
-    others = [one for one in written if one not in read and one != "null"]
-    if others:
-        yield Clash(f"expects {path} as {' or '.join(_types(reader))}", f"send as {' or '.join(others)}")
-        return
-    if "null" in written and "null" not in read:
-        yield Clash(f"refuses {path} null", "may send")
-    listed = _values(reader)
-    if listed is not None:
-        yield Clash(f"knows for {path} only {_listed(listed)}", "do not keep to")
-    least = reader.get("minimum")
-    if least is not None and writer.get("minimum", least - 1) < least:
-        yield Clash(f"refuses {path} below {least}", "may send")
-    if "items" in reader:
-        yield from _field_clashes(reader["items"], writer.get("items", {}), f"{path}[]")
-    if "properties" in reader:
-        yield from _object_clashes(reader, writer, f"{path}.")
-
-
-def _types(field: Schema) -> list[str]:
-    types = field.get("type", _ANY)
-    return types if isinstance(types, list) else [types]
-
-
-def _listed(values: Sequence[Any]) -> str:
-    return ", ".join("null" if value is None else repr(value) for value in values)
-
-
-def _conditional_clashes(reader: Schema, writer: Schema, above: str) -> Iterator[Clash]:
-    """What the reader's `then` refuses of events that its `if` picks."""
-    condition = reader.get("if")
-    if condition is None or _never(condition, writer):
-        return
-    promised = dict(writer)
-    if writer.get("if") == condition:
-        promised = _overlaid(writer, writer.get("then", {}))
-    when = json.dumps(condition, ensure_ascii=False)
-    for clash in _object_clashes(reader.get("then", {}), promised, above):
-        yield Clash(f"{clash.consumer} if {when}", clash.producer)
-
-
-def _never(condition: Schema, writer: Schema) -> bool:
-    """Whether no event of the writer fulfils the condition: a field or a value that it does not know."""
-    fields = writer.get("properties", {})
-    for name in condition.get("required", ()):
-        if name not in fields:
-            return True
-        values, asked = _values(fields[name]), condition.get("properties", {}).get(name, {})
-        if values is not None and not any(map(Draft7Validator(asked).is_valid, values)):
-            return True
-    return False
-
-
-def _overlaid(schema: Schema, more: Schema) -> dict[str, Any]:
-    """What holds when both do; of a keyword in both, the second's."""
-    fields, others = schema.get("properties", {}), more.get("properties", {})
-    return {
-        "required": [*schema.get("required", ()), *more.get("required", ())],
-        "properties": {**fields, **{name: {**fields.get(name, {}), **one} for name, one in others.items()}},
-    }
 
 
 # Avro
@@ -262,7 +122,7 @@ def _avro_field_clashes(reader: avro.schema.Schema, writer: avro.schema.Schema) 
         unknown = [symbol for symbol in _symbols(other) if symbol not in _symbols(field.type)]
         problem = _unresolved(field.type, other)
         if problem and unknown and _symbols(field.type):
-            yield Clash(f"does not know {field.name} {_listed(unknown)}", "write")
+            yield Clash(f"does not know {field.name} {listed(unknown)}", "write")
         elif problem:
             yield Clash(f"cannot resolve {field.name} ({problem})", "write")
 

@@ -8,7 +8,7 @@ from itertools import cycle
 
 from pipelines.contracts import avro, protobuf
 from pipelines.contracts.load import Contract, contracts
-from pipelines.contracts.referee import told_version
+from pipelines.contracts.reading import told_version
 from pipelines.contracts.schema_ids import MAGIC, PREFIX_BYTES
 from pipelines.event_files import Record
 

@@ -8,32 +8,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from jsonschema import Draft7Validator
 from jsonschema.exceptions import ValidationError
 
-from pipelines.contracts import avro, protobuf
 from pipelines.contracts.load import Contract, contracts, kind_of
-from pipelines.contracts.schema_ids import PREFIX_BYTES, Meanings, SchemaIds, UnknownId, schema_id
+from pipelines.contracts.reading import Reason, Told, cut, read
+from pipelines.contracts.schema_ids import Meanings
 from pipelines.contracts.times import format_time, parse_time
-from pipelines.text import shortened
 
 _LARGEST_NUMBER = Decimal("999999999999")
-_MESSAGE_CHARACTERS = 300
-
-
-class Reason(NamedTuple):
-    """Why a record is held: a stable code, the field (empty: the whole record), a sentence."""
-
-    code: str
-    field: str
-    message: str
 
 
 @dataclass(frozen=True)
@@ -57,27 +47,6 @@ class Verdict:
     reasons: tuple[Reason, ...] = ()
 
 
-@dataclass(frozen=True)
-class Told:
-    """What stands beside a record's value."""
-
-    recorded: datetime
-    """The record's time at the broker (UTC)."""
-    encoding: str = "json"
-    """`json`, `avro`, `protobuf`, or `framed`: Confluent's wire format."""
-    version: str | None = None
-    """The header `schema-version`."""
-
-
-class _Event(NamedTuple):
-    """An event as JSON tells it, and the version to read it by; None: its word is no version."""
-
-    fields: dict[str, Any]
-    version: int | None
-    word: Any
-    """What was told as the version."""
-
-
 def judge(
     event_type: str | None, value: bytes | None, told: Told, limits: Limits, meanings: Meanings
 ) -> Verdict:
@@ -89,7 +58,7 @@ def judge(
     if len(value) > limits.max_bytes:
         message = f"{len(value)} bytes are more than the {limits.max_bytes} allowed"
         return _refused(None, "too_large", "", message)
-    event = _read(event_type, value, told, meanings)
+    event = read(event_type, value, told, meanings)
     if isinstance(event, Reason):
         return Verdict(None, None, (event,))
     contract = contracts(event_type).get(event.version) if event.version is not None else None
@@ -103,106 +72,8 @@ def judge(
     return Verdict(_canonical(contract, event.fields), contract.version)
 
 
-def as_told(event_type: str | None, value: bytes | None, told: Told, ids: SchemaIds) -> Any:
-    """What a record says, valid or not, for people; None: it cannot be read."""
-    if value is None or event_type is None:
-        return None
-    meanings = ids.meanings([schema_id(value)]) if told.encoding == "framed" else {}
-    event = _read(event_type, value, told, meanings)
-    if isinstance(event, Reason):
-        return _any_json(value)
-    return event.fields or None
-
-
-def _any_json(value: bytes) -> Any:
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return None
-
-
 def _refused(version: int | None, code: str, field: str, message: str) -> Verdict:
-    return Verdict(None, version, (Reason(code, field, _cut(message)),))
-
-
-def _cut(text: str) -> str:
-    """A sentence of bounded length that can be written as UTF-8."""
-    return shortened(text, _MESSAGE_CHARACTERS).encode(errors="backslashreplace").decode()
-
-
-def _read(event_type: str, value: bytes, told: Told, meanings: Meanings) -> _Event | Reason:
-    if told.encoding == "framed":
-        return _framed(event_type, value, meanings)
-    if told.encoding == "json":
-        fields = _json(value)
-        return fields if isinstance(fields, Reason) else _versioned(fields, told.version)
-    event = _versioned({}, told.version)
-    contract = contracts(event_type).get(event.version) if event.version is not None else None
-    if contract is None:
-        return event
-    fields = _binary(told.encoding, value, contract)
-    return fields if isinstance(fields, Reason) else event._replace(fields=fields)
-
-
-def _framed(event_type: str, value: bytes, meanings: Meanings) -> _Event | Reason:
-    number, payload = schema_id(value), value[PREFIX_BYTES:]
-    found = meanings.get(number, UnknownId("unknown_schema_id", f"schema {number} was not asked for"))
-    if isinstance(found, UnknownId):
-        return Reason(found.code, "", _cut(found.message))
-    place: tuple[int, ...] = ()
-    if found.encoding == "protobuf":
-        try:
-            place, payload = protobuf.without_indexes(payload)
-        except ValueError as error:
-            return Reason("invalid_protobuf", "", _cut(str(error)))
-    version = found.version(event_type, place)
-    if version is None:
-        return _Event({}, None, f"schema {number} of the registry ({found.encoding})")
-    contract = contracts(event_type)[version]
-    fields = _json(payload) if found.encoding == "json" else _binary(found.encoding, payload, contract)
-    return fields if isinstance(fields, Reason) else _Event(fields, version, version)
-
-
-def _binary(encoding: str, payload: bytes, contract: Contract) -> dict[str, Any] | Reason:
-    try:
-        return {"avro": avro.read, "protobuf": protobuf.read}[encoding](payload, contract)
-    except ValueError as error:
-        return Reason(f"invalid_{encoding}", "", _cut(str(error)))
-
-
-def _json(value: bytes) -> dict[str, Any] | Reason:
-    try:
-        text = value.decode()
-    except UnicodeDecodeError as error:
-        return Reason("invalid_utf8", "", f"byte {error.start} is not UTF-8")
-    try:
-        event = json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant)
-    except RecursionError:
-        return Reason("too_deep", "", "the JSON is nested too deeply")
-    except (ValueError, InvalidOperation) as error:
-        return Reason("invalid_json", "", _cut(str(error)))
-    if not isinstance(event, dict):
-        return Reason("not_an_object", "", "the JSON is not an object")
-    return event
-
-
-def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _versioned(fields: dict[str, Any], header: str | None) -> _Event:
-    word = header if header is not None else fields.get("schemaVersion")
-    return _Event(fields, told_version(fields, header), word)
-
-
-def told_version(fields: Mapping[str, Any], header: str | None) -> int | None:
-    """The version of an event: the header's word, else the field's, else 1; None: the word is no version."""
-    if header is not None:
-        return int(header) if re.fullmatch(r"[0-9]{1,6}", header, re.ASCII) else None
-    word = fields.get("schemaVersion")
-    if word is None:
-        return 1
-    return word if isinstance(word, int) and not isinstance(word, bool) else None
+    return Verdict(None, version, (Reason(code, field, cut(message)),))
 
 
 def _faults(
@@ -217,7 +88,7 @@ def _faults(
         number = event.get(name)
         is_number = isinstance(number, int | float | Decimal) and not isinstance(number, bool)
         if kind_of(field) == "number" and is_number and not _fits(number):
-            yield Reason("out_of_range", name, f"{_cut(str(number))} is too large a number")
+            yield Reason("out_of_range", name, f"{cut(str(number))} is too large a number")
     for name in _without_unicode({n: v for n, v in event.items() if n in contract.fields}):
         yield Reason("invalid_unicode", name, "half of a surrogate pair is no character")
     if not wrong_time and isinstance(event.get("timestamp"), str):
@@ -261,7 +132,7 @@ def _reason(error: ValidationError) -> Reason:
         missing = next((f for f in error.validator_value if f not in error.instance), "")
         named = re.match(r"'([^']+)' is a required property", error.message)
         field = named.group(1) if named else missing
-        return Reason("missing_field", f"{path}.{field}" if path else field, _cut(error.message))
+        return Reason("missing_field", f"{path}.{field}" if path else field, cut(error.message))
     codes = {
         "type": "wrong_type",
         "enum": "unknown_value",
@@ -270,13 +141,13 @@ def _reason(error: ValidationError) -> Reason:
         "maximum": "out_of_range",
         "format": "bad_timestamp" if error.validator_value == "date-time" else "bad_format",
     }
-    return Reason(codes.get(rule, rule), path, _cut(error.message))
+    return Reason(codes.get(rule, rule), path, cut(error.message))
 
 
 def _time_faults(text: str, recorded: datetime, limits: Limits) -> Iterator[Reason]:
     moment = parse_time(text)
     if moment is None:
-        yield Reason("bad_timestamp", "timestamp", f"{_cut(text)!r} is not a time by RFC 3339")
+        yield Reason("bad_timestamp", "timestamp", f"{cut(text)!r} is not a time by RFC 3339")
     elif moment < limits.earliest:
         yield Reason("ancient_timestamp", "timestamp", f"{text} is before {limits.earliest.isoformat()}")
     elif moment - recorded > limits.future:

@@ -17,7 +17,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from pipelines.contracts import avro as avro_files
 from pipelines.contracts import protobuf as protobuf_files
-from pipelines.contracts.compatibility import meaning
+from pipelines.contracts.json_clashes import meaning
 from pipelines.contracts.load import (
     Contract,
     Settings,

@@ -12,7 +12,8 @@ from pyspark.sql import functions as F
 
 from pipelines.bronze import events as bronze
 from pipelines.contracts.decode import header
-from pipelines.contracts.referee import Limits, Told, judge
+from pipelines.contracts.reading import Told
+from pipelines.contracts.referee import Limits, judge
 from pipelines.contracts.schema_ids import Meanings
 from pipelines.declare import Column, Table
 

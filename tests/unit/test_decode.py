@@ -13,7 +13,8 @@ from pyspark.sql import functions as F
 
 from pipelines.config import Config
 from pipelines.contracts.decode import decode
-from pipelines.contracts.referee import Told, judge
+from pipelines.contracts.reading import Told
+from pipelines.contracts.referee import judge
 from pipelines.engine.sorting import _recovered, limits_of
 from pipelines.silver.content_uploads import content_uploads
 from pipelines.silver.quarantine import judged

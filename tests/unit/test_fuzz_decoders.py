@@ -13,7 +13,8 @@ from encoded import NOON, WAYS, Encoded, bronze, encoded, meanings
 from test_encodings import Told as GivenIds
 
 from pipelines.config import Config
-from pipelines.contracts.referee import Told, judge
+from pipelines.contracts.reading import Told
+from pipelines.contracts.referee import judge
 from pipelines.engine.sorting import limits_of, sort_out
 from pipelines.topics import event_types
 
