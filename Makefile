@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PACKAGES := $(VENV)/.packages-stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format docs bench lock clean
+.PHONY: help setup demo notebooks test test-fast lint format docs bench wheel lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -33,11 +33,15 @@ $(PACKAGES): requirements.lock pyproject.toml Makefile
 demo: setup ## Start a broker, publish real and simulated events, run the streams, show what came out
 	@$(BIN)/python -m pipelines.demo
 
+notebooks: setup ## Run the notebooks on the lake of the demo, into .work/notebooks
+	@mkdir -p .work/notebooks && cp notebooks/*.ipynb .work/notebooks/
+	@$(BIN)/jupyter execute --inplace .work/notebooks/*.ipynb
+
 test: lint ## Lint, and run every test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: setup ## Run the tests that need no broker, no cluster and no kills
-	@$(BIN)/python -m pytest -m "not cluster and not chaos and not stream"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not cluster and not chaos and not stream"
 
 lint: setup ## ruff, mypy and the import contracts
 	@$(BIN)/ruff check .
@@ -49,11 +53,17 @@ format: setup ## Format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: setup ## Write docs/tables.md from the tables' declarations
+docs: setup ## Write docs/tables.md and docs/lineage.md from the tables' declarations and definitions
 	@$(BIN)/python -m pipelines.docs
 
 bench: setup ## Run the benchmarks
 	@$(BIN)/python -m benchmarks
+
+wheel: setup ## Build dist/: the wheel, and reelhouse.whl with reelhouse.py for spark-submit
+	@rm -f dist/*.whl
+	@$(BIN)/python -m hatchling build -t wheel >/dev/null
+	@cp dist/reelhouse-*-py3-none-any.whl dist/reelhouse.whl
+	@cp conf/reelhouse.py dist/
 
 lock: ## Pin the dependencies anew (needs uv)
 	@uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --generate-hashes \

@@ -1,4 +1,5 @@
-"""`python -m benchmarks [NAME…]`: startup, throughput, encodings, freshness, growth; prints what it measured.
+"""`python -m benchmarks [NAME…]`: startup, throughput, encodings, freshness, growth,
+check; prints what it measured.
 
 Sizes: REELHOUSE_BENCH_EVENTS (throughput, default 3,000,000; encodings, default 300,000),
 REELHOUSE_BENCH_SECONDS (freshness, default 180), REELHOUSE_BENCH_DAYS (growth, default 30).
@@ -10,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import encodings, freshness, growth, startup, throughput
+from benchmarks import check, encodings, freshness, growth, startup, throughput
 
 ALL = {
     "startup": startup.measure,
@@ -18,6 +19,7 @@ ALL = {
     "encodings": encodings.measure,
     "freshness": freshness.measure,
     "growth": growth.measure,
+    "check": check.measure,
 }
 
 

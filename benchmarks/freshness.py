@@ -25,10 +25,11 @@ from pipelines.kafka_clients import producer
 RATE = 1000
 _WARM_UP_SECONDS = 90
 _PACES = 20
+_WINDOW_SECONDS = 300
 
 
 def measure(folder: Path) -> None:
-    """Print the median and 95th percentile (seconds), and resident memory (MB) at the start and the end."""
+    """Print the median and 95th percentile (seconds) of every five minutes, and resident memory (MB)."""
     seconds = int(os.environ.get("REELHOUSE_BENCH_SECONDS", "180"))
     with running_broker(folder) as config, (folder / "run.log").open("wb") as log:
         command = [sys.executable, "-m", "pipelines.cli.main", "run"]
@@ -43,10 +44,12 @@ def measure(folder: Path) -> None:
         finally:
             if run.poll() is None:
                 os.killpg(run.pid, signal.SIGKILL)
-        found = sorted(_visible_after(config))
-        print(f"freshness of {len(found)} marks: median {statistics.median(found):.1f} s, ", end="")
-        print(f"p95 {found[int(0.95 * len(found))]:.1f} s, worst {found[-1]:.1f} s")
-        print(f"run and broker: {memory[0]:,.0f} MB early, {memory[-1]:,.0f} late, {max(memory):,.0f} most")
+        waits = list(_visible_after(config))
+        for start in range(0, len(waits), _WINDOW_SECONDS):
+            part = sorted(waits[start : start + _WINDOW_SECONDS])
+            print(f"from second {start + _WARM_UP_SECONDS}, {len(part)} marks: ", end="")
+            print(f"median {statistics.median(part):.1f} s, p95 {part[int(0.95 * len(part))]:.1f} s")
+        print("run and broker, MB every minute:", *(f"{size:,.0f}" for size in memory[::6]))
 
 
 def _publish(config: Config, seconds: int, pid: int) -> list[float]:
@@ -113,6 +116,6 @@ def _visible_after(config: Config) -> Iterator[float]:
         for row in rows.distinct().collect():
             seen.setdefault(int(row[0]), info["timestamp"] / 1000)
     first = min(seen)
-    for second, visible in seen.items():
+    for second, visible in sorted(seen.items()):
         if second >= first + _WARM_UP_SECONDS:
             yield visible - (second + 0.5)

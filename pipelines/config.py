@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -25,6 +26,12 @@ class Storage(_Section):
 
     root: str = Field(".work/lake", min_length=1)
     """Folder or URI of the lake; tables are `<root>/<layer>/<table>`. Relative to the current directory."""
+
+    @property
+    def location(self) -> str:
+        """The root as every process can find it: a URI as it is, a folder's absolute path."""
+        root = self.root.rstrip("/")
+        return root if "://" in root else str(Path(root).resolve())
 
 
 class Topics(_Section):
@@ -102,6 +109,20 @@ class Registry(_Section):
     """How long an id that was not found, or a registry that did not answer, is not asked again (seconds)."""
 
 
+class Catalog(_Section):
+    """The shared catalogue of SQL: a Hive metastore, in which every SQL client finds the tables by name."""
+
+    url: str | None = Field(None, pattern=r"^jdbc:(postgresql|derby):")
+    """JDBC URL of the metastore's database (`jdbc:postgresql://host/name`).
+
+    Null: each `reelhouse sql` names the tables for itself.
+    """
+    username: str | None = None
+    """User of that database; null: none."""
+    password: str | None = None
+    """Password of that user."""
+
+
 class Broker(_Section):
     """The embedded single-node broker for development."""
 
@@ -170,6 +191,13 @@ class Dedup(_Section):
     """
 
 
+class Quality(_Section):
+    """The checks of the tables."""
+
+    severity: dict[str, Literal["error", "warn", "off"]] = {}
+    """Other severities than declared, by check: `"gold.playbacks.plays_of_unknown_media" = "off"`."""
+
+
 class Config(_Section):
     """Every setting of Reelhouse."""
 
@@ -179,6 +207,8 @@ class Config(_Section):
     """The event broker."""
     registry: Registry = Registry()
     """The schema registry."""
+    catalog: Catalog = Catalog()
+    """The shared catalogue of SQL."""
     broker: Broker = Broker()
     """The embedded broker for development."""
     spark: Spark = Spark()
@@ -189,6 +219,8 @@ class Config(_Section):
     """What a record must keep within."""
     dedup: Dedup = Dedup()
     """Deduplication by event identity."""
+    quality: Quality = Quality()
+    """The checks of the tables."""
 
 
 def load_config(path: str | None = None, env: Mapping[str, str] | None = None) -> Config:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import sys
@@ -15,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from pipelines.config import Config
 from pipelines.errors import UsageError
+from pipelines.text import nearest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -75,7 +75,7 @@ def _refuse_unknown_keys(values: Mapping[str, Any], keys: dict[_Key, bool], sour
     for key in _keys_of(values, (), keys):
         if key not in keys:
             known = {".".join(k): k for k in keys}
-            name, hint = ".".join(key), _nearest(".".join(key), list(known))
+            name, hint = ".".join(key), nearest(".".join(key), known)
             raise UsageError(f"unknown key {name} in {source}; {hint}", code="unknown_key")
 
 
@@ -85,11 +85,6 @@ def _keys_of(values: Mapping[str, Any], above: _Key, keys: dict[_Key, bool]) -> 
         yield key
         if isinstance(value, Mapping) and not keys.get(key, False):
             yield from _keys_of(value, key, keys)
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    return f"did you mean {close[0]}?"
 
 
 def _from_environment(env: Mapping[str, str], keys: dict[_Key, bool]) -> Iterator[tuple[_Key, Any]]:
@@ -105,7 +100,7 @@ def _from_environment(env: Mapping[str, str], keys: dict[_Key, bool]) -> Iterato
         if "__" not in name:
             continue  # not a key: REELHOUSE_JARS and the like
         if name not in names:
-            hint = _nearest(name, [n for n in names if "__" in n])
+            hint = nearest(name, [n for n in names if "__" in n])
             raise UsageError(f"the environment variable {name} names no key; {hint}", code="unknown_key")
         yield names[name], _parse(name, text, keys[names[name]])
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
     from pyspark.sql.types import StructType
+
+Severity = Literal["error", "warn"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,46 @@ class Column:
     """Spark SQL type, as in DDL: `string`, `decimal(18,6)`, `array<string>`."""
     comment: str
     """What it means, with its unit."""
+    required: bool = False
+    """Whether every row has a value: checked, not enforced."""
+    values: tuple[str, ...] = ()
+    """The values that it may have; empty: any."""
+    minimum: float | None = None
+    """The least value that it may have; None: any."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What every row of a table fulfils."""
+
+    name: str
+    condition: str
+    """Spark SQL over the table's columns; null where the rule does not look at a row."""
+    comment: str
+    """The same in words."""
+    severity: Severity = "error"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure of a table as a whole, or of each part of it, that stays within bounds."""
+
+    name: str
+    comment: str
+    figures: Callable[[DataFrame, Reads], DataFrame]
+    """From the table's rows, and others': `subject` (string, the part) and `value` (double; null: none)."""
+    minimum: float | None = None
+    maximum: float | None = None
+    severity: Severity = "error"
+
+
+@dataclass(frozen=True)
+class Contracted:
+    """Which contract a table's columns come from."""
+
+    event_type: str
+    fields: Mapping[str, str] = field(hash=False)  # tables are keys of mappings
+    """Column: path of the field in the contract (`device.platform`)."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +85,12 @@ class Table:
     """Column whose greatest value tells how fresh the table is; None: the time of the last commit."""
     internal: bool = False
     """State of the engine: no promise to users, not in the catalogue."""
+    contract: Contracted | None = None
+    """The contract of the events; its required fields, values and least values are checked."""
+    rules: tuple[Rule, ...] = ()
+    """What every row fulfils, beyond what columns, keys and contract say."""
+    measures: tuple[Measure, ...] = ()
+    """Figures that stay within bounds."""
 
     @property
     def full_name(self) -> str:
@@ -61,3 +111,7 @@ class Table:
             kind = _parse_datatype_string(column.type)
             fields = fields.add(column.name, kind, True, {"comment": column.comment})
         return fields
+
+
+Reads = Callable[[Table], "DataFrame"]
+"""Reads a table as it stands at a moment that the caller has chosen."""

@@ -1,5 +1,8 @@
 """Resolves the jars of Spark's connectors and of the broker: once, through the Ivy inside PySpark.
 
+`python -m pipelines.jars` resolves them; with `packages` it prints the coordinates for spark-submit's
+`--packages`, with `paths` the resolved files for its `--jars`.
+
 They land in a cache folder whose name is a hash of what was asked for; afterwards no network is needed.
 Environment: REELHOUSE_JARS is the cache folder (default ~/.cache/reelhouse/jars); REELHOUSE_IVY_SETTINGS
 is an Ivy settings file for those who resolve from their own repository.
@@ -33,6 +36,15 @@ KAFKA_COORDINATES = (
     # Without a logging backend a broker that cannot start says nothing about why.
     "org.slf4j:slf4j-simple:1.7.36",
 )
+# Hadoop's version is that of the client inside PySpark. S3A names the whole SDK, 600 MB; it uses these.
+S3A_COORDINATES = (
+    "org.apache.hadoop:hadoop-aws:3.4.2",
+    "software.amazon.awssdk:s3:2.29.52",
+    "software.amazon.awssdk:s3-transfer-manager:2.29.52",
+    # Roles by web identity (Kubernetes) and by profiles.
+    "software.amazon.awssdk:sts:2.29.52",
+)
+POSTGRESQL_COORDINATES = ("org.postgresql:postgresql:42.7.7",)
 # What PySpark ships already: a second copy on the class path would be one too many.
 _IN_PYSPARK = (
     "org.apache.hadoop",
@@ -49,6 +61,8 @@ _IN_PYSPARK = (
     "com.fasterxml.jackson.datatype",
 )
 _IN_PYSPARK_MODULES = ("spark-tags_2.13",)
+_NOT_FOR_S3A = ("org.slf4j", "io.netty", "org.apache.httpcomponents", "commons-codec", "commons-logging")
+_NOT_FOR_S3A_MODULES = ("bundle", "hadoop-client-api", "hadoop-client-runtime")
 _TIMEOUT_SECONDS = 900
 
 
@@ -66,6 +80,8 @@ class _JarSet:
 
 _SPARK = _JarSet("spark", SPARK_COORDINATES, _IN_PYSPARK, _IN_PYSPARK_MODULES)
 _KAFKA = _JarSet("kafka", KAFKA_COORDINATES)
+_S3A = _JarSet("s3a", S3A_COORDINATES, _NOT_FOR_S3A, _NOT_FOR_S3A_MODULES)
+_POSTGRESQL = _JarSet("postgresql", POSTGRESQL_COORDINATES, ("org.checkerframework",))
 
 
 def spark_jars() -> list[Path]:
@@ -79,6 +95,16 @@ def spark_jars() -> list[Path]:
 def kafka_jars() -> list[Path]:
     """The broker's jars, all in one folder. Downloads them the first time, errors as `spark_jars`."""
     return _resolve(_KAFKA)
+
+
+def s3a_jars() -> list[Path]:
+    """Hadoop's S3A and what it needs of Amazon's SDK. Downloads them the first time; errors: `spark_jars`."""
+    return _resolve(_S3A)
+
+
+def postgresql_jars() -> list[Path]:
+    """PostgreSQL's JDBC driver. Downloads it the first time, errors as `spark_jars`."""
+    return _resolve(_POSTGRESQL)
 
 
 def cache_dir() -> Path:
@@ -182,13 +208,26 @@ def _ivy_jar() -> Path:
 
 
 def main() -> int:
-    """Resolve both sets, with a line of progress for each; 1 when one fails."""
-    return exit_code_of(_resolve_both)
+    """Resolve both sets, with a line for each; or print what spark-submit needs. 1 when it fails, 2 usage."""
+    actions = {(): _resolve_both, ("packages",): _print_packages, ("paths",): _print_paths}
+    action = actions.get(tuple(sys.argv[1:]))
+    if action is None:
+        print("reelhouse: say nothing, packages or paths after pipelines.jars", file=sys.stderr)
+        return 2
+    return exit_code_of(action)
 
 
 def _resolve_both() -> None:
     for name, jars in (("spark", spark_jars()), ("kafka", kafka_jars())):
         print(f"{name}: {len(jars)} jars in {jars[0].parent}")
+
+
+def _print_packages() -> None:
+    print(",".join(SPARK_COORDINATES))
+
+
+def _print_paths() -> None:
+    print(",".join(map(str, spark_jars())))
 
 
 if __name__ == "__main__":

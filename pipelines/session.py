@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pipelines import submitted
+from pipelines.catalog import connection_properties, metastore_settings
 from pipelines.class_archive import java_options
 from pipelines.config import Config
 from pipelines.errors import ReelhouseError
-from pipelines.jars import spark_jars
+from pipelines.jars import postgresql_jars, s3a_jars, spark_jars
 from pipelines.java import require_java
 
 if TYPE_CHECKING:
@@ -26,14 +28,11 @@ _LIMITED = " ".join(f"-D{key}={value}" for key, value in _AVRO_LIMITS.items())
 _JAVA_OPTIONS = "-XX:+UseParallelGC -Duser.timezone=UTC"
 _OWN = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-    "spark.sql.session.timeZone": "UTC",
     "spark.sql.sources.default": "delta",
+    # Also where SPARK_CONF_DIR names a shared catalogue, which may be down or in use.
+    "spark.sql.catalogImplementation": "in-memory",
     # Small tables: 50 partitions of a snapshot's state would cost more than reading it.
     "spark.databricks.delta.snapshotPartitions": "1",
-    # The gold step replaces rows that are not final and adds final ones in one commit.
-    "spark.databricks.delta.replaceWhere.constraintCheck.enabled": "false",
-    "spark.databricks.delta.stalenessLimit": "0",
     "spark.sql.streaming.numRecentProgressUpdates": "10",
     # Only files smaller than this are merged by a compaction, up to that.
     "spark.databricks.delta.optimize.minFileSize": str(32 << 20),
@@ -50,54 +49,116 @@ _OWN = {
     # Records in doubt may be large: few of them at a time go to the referee.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "2000",
     "spark.executor.extraJavaOptions": _LIMITED,
+}
+# What results depend on: spark-submit and a cluster's spark-defaults.conf do not change it.
+_NEEDED = {
+    "spark.sql.session.timeZone": "UTC",
+    # The workers' Python shows and takes times in its zone.
+    "spark.executorEnv.TZ": "UTC",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    # The gold step replaces rows that are not final and adds final ones in one commit.
+    "spark.databricks.delta.replaceWhere.constraintCheck.enabled": "false",
+    "spark.databricks.delta.stalenessLimit": "0",
+}
+# On one machine nobody else has to reach the driver, or looks at its pages.
+_ALONE = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
 }
+# Keys in spark.conf first, then the usual places: environment, profile, web identity, container, instance.
+_S3A_CREDENTIALS = (
+    "org.apache.hadoop.fs.s3a.TemporaryAWSCredentialsProvider",
+    "org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider",
+    "software.amazon.awssdk.auth.credentials.DefaultCredentialsProvider",
+)
+_S3A = {
+    "spark.hadoop.fs.s3a.aws.credentials.provider": ",".join(_S3A_CREDENTIALS),
+}
 
 
-def open_session(config: Config, name: str) -> SparkSession:
+def open_session(config: Config, name: str, *, with_catalog: bool = False) -> SparkSession:
     """The session of this process, made when there is none; `spark-submit`'s own settings win.
 
-    Raises ReelhouseError (`java_missing`, `jars_unresolved`, `spark_failed`).
+    `with_catalog`: names are looked up in the shared catalogue, when there is one. Not for streams, which
+    know their tables by path: so a catalogue that is down is nothing to them.
+
+    Raises ReelhouseError (`java_missing`, `jars_unresolved`, `jars_missing`, `spark_failed`).
     """
     from pyspark.sql import SparkSession
 
     found = SparkSession.getActiveSession()
     if found is not None:
         return found
-    java = require_java()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    if _is_alone(config):
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     # Python shows and takes Spark's times in the zone of the process: make it UTC, as the session's is.
     os.environ["TZ"] = "UTC"
     time.tzset()
     builder = SparkSession.builder.appName(f"reelhouse {name}")
-    for key, value in _settings(config, java).items():
+    shares_names = with_catalog and config.catalog.url is not None
+    for key, value in spark_settings(config, with_catalog=shares_names).items():
         builder = builder.config(key, value)
     try:
         session = builder.getOrCreate()
     except Exception as error:
         message = f"Spark does not start ({str(error).splitlines()[0]}); see spark.master and spark.conf"
         raise ReelhouseError(message, code="spark_failed") from error
-    java_machine = session.sparkContext._jvm
-    assert java_machine is not None
-    for key, value in _AVRO_LIMITS.items():  # not by Java options, which under spark-submit are not ours
+    # Not by Java options, which under spark-submit are not ours.
+    java_machine: Any = session.sparkContext._jvm
+    for key, value in _AVRO_LIMITS.items():
         java_machine.System.setProperty(key, value)
+    zones = java_machine.java.util.TimeZone
+    zones.setDefault(zones.getTimeZone("UTC"))
+    if shares_names:
+        hadoop = session.sparkContext._jsc.hadoopConfiguration()
+        for key, value in connection_properties(config.catalog).items():
+            hadoop.set(key, value)
     session.sparkContext.setLogLevel(os.environ.get("REELHOUSE_LOG_LEVEL", "OFF"))
     return session
 
 
-def _settings(config: Config, java: str) -> dict[str, str]:
-    settings = dict(_OWN)
-    if "SPARK_ENV_LOADED" not in os.environ:  # not under spark-submit, which brings master and jars
-        settings["spark.master"] = config.spark.master
-        settings["spark.driver.memory"] = config.spark.driver_memory
-        jars = [str(jar) for jar in spark_jars()]
-        settings["spark.jars"] = ",".join(jars)
+def spark_settings(config: Config, *, with_catalog: bool) -> dict[str, str]:
+    """Spark's properties of a session with these tables."""
+    own = _OWN | _NEEDED | {"spark.sql.shuffle.partitions": str(config.spark.shuffle_partitions)}
+    own |= _S3A if _is_on_s3(config) else {}
+    own |= metastore_settings(config) if with_catalog else {}
+    if submitted.is_submitted():  # it brings master and jars
+        given = submitted.given_settings()
+        submitted.require_jars()
+        submitted.take_wheels()
+        return submitted.laid_over(submitted.laid_over(own, config.spark.conf), given) | _needed(config)
+    own |= _ALONE if _is_alone(config) else {}
+    return submitted.laid_over(own | _brought(config, with_catalog), config.spark.conf)
+
+
+def _is_alone(config: Config) -> bool:
+    """Whether driver and executors are one process."""
+    return not submitted.is_submitted() and config.spark.master.startswith("local")
+
+
+def _is_on_s3(config: Config) -> bool:
+    return config.storage.location.startswith("s3a://")
+
+
+def _needed(config: Config) -> dict[str, str]:
+    return {key: config.spark.conf.get(key, value) for key, value in _NEEDED.items()}
+
+
+def _brought(config: Config, with_catalog: bool) -> dict[str, str]:
+    """What spark-submit would bring."""
+    jars = [str(jar) for jar in spark_jars()]
+    further = [str(jar) for jar in s3a_jars()] if _is_on_s3(config) else []
+    # The metastore's client looks for a driver on the class path of the driver's Java only.
+    is_postgresql = with_catalog and (config.catalog.url or "").startswith("jdbc:postgresql:")
+    drivers = [str(jar) for jar in postgresql_jars()] if is_postgresql else []
+    return {
+        "spark.master": config.spark.master,
+        "spark.driver.memory": config.spark.driver_memory,
+        "spark.jars": ",".join([*jars, *further]),
         # On the driver's own class path their classes can come from the archive.
-        settings["spark.driver.extraClassPath"] = ":".join(jars)
-        settings["spark.driver.extraJavaOptions"] = f"{_JAVA_OPTIONS} {java_options(java)}".strip()
-    settings["spark.sql.shuffle.partitions"] = str(config.spark.shuffle_partitions)
-    return settings | config.spark.conf
+        "spark.driver.extraClassPath": ":".join([*jars, *drivers]),
+        "spark.driver.extraJavaOptions": f"{_JAVA_OPTIONS} {java_options(require_java())}".strip(),
+    }

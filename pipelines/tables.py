@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-
 from pipelines.bronze import events, expired_records
 from pipelines.declare import Table
 from pipelines.errors import UsageError
 from pipelines.gold import audience_daily, media_catalog, media_daily, playbacks, quality_results, state
 from pipelines.silver import content_uploads, ledger, quarantine, system_events, user_actions
+from pipelines.text import nearest
 
 BRONZE = (events.TABLE,)
 SILVER = (user_actions.TABLE, content_uploads.TABLE, system_events.TABLE, quarantine.TABLE)
@@ -31,6 +30,5 @@ def table_named(name: str) -> Table:
         if name in (table.full_name, table.name):
             return table
     names = [table.full_name for table in TABLES]
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f"did you mean {close[0]}?" if close else f"the tables are {', '.join(names)}"
+    hint = nearest(name, names, f"the tables are {', '.join(names)}", cutoff=0.4)
     raise UsageError(f"there is no table {name}; {hint}", code="unknown_table")

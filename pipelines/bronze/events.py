@@ -15,12 +15,14 @@ TABLE = Table(
     columns=(
         Column("key", "binary", "Key of the record."),
         Column("value", "binary", "Value of the record; null for a tombstone."),
-        Column("topic", "string", "Kafka topic."),
-        Column("partition", "int", "Kafka partition."),
-        Column("offset", "bigint", "Kafka offset."),
-        Column("timestamp", "timestamp", "Time of the record at the broker (UTC)."),
+        Column("topic", "string", "Kafka topic.", required=True),
+        Column("partition", "int", "Kafka partition.", required=True),
+        Column("offset", "bigint", "Kafka offset.", required=True, minimum=0),
+        Column("timestamp", "timestamp", "Time of the record at the broker (UTC).", required=True),
         Column("headers", "array<struct<key:string,value:binary>>", "Headers of the record."),
-        Column("ingested_at", "timestamp", "When the record was read (UTC); one for each batch."),
+        Column(
+            "ingested_at", "timestamp", "When the record was read (UTC); one for each batch.", required=True
+        ),
     ),
     keys=("topic", "partition", "offset"),
     stats_cols=("partition", "offset", "timestamp", "ingested_at"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipelines.errors import ReelhouseError
+from pipelines.text import nearest
 
 if TYPE_CHECKING:
     from pipelines.config import Config
@@ -26,6 +27,7 @@ VERBS = {
     "status": ("pipelines.cli.status:command", "Show the streams' lag, the tables' freshness, and health."),
     "sql": ("pipelines.cli.sql:command", "Query the tables: one query, or a prompt."),
     "tables": ("pipelines.cli.tables:command", "Show the catalogue of tables, or one of them."),
+    "check": ("pipelines.cli.check:command", "Check the tables by their suites of Great Expectations."),
     "quarantine": ("pipelines.cli.quarantine:command", "Look at held records; release those that pass now."),
     "schemas": ("pipelines.cli.schemas:command", "Look at the contracts, check and release them."),
     "reconcile": ("pipelines.cli.reconcile:command", "Prove that nothing is lost and nothing is twice."),
@@ -81,10 +83,7 @@ class _Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
-            import difflib
-
-            close = difflib.get_close_matches(args[0], VERBS, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}?" if close else f"the verbs are {', '.join(VERBS)}"
+            hint = nearest(args[0], VERBS, f"the verbs are {', '.join(VERBS)}", cutoff=0.5)
             ctx.fail(f"there is no verb {args[0]}; {hint}")
         return super().resolve_command(ctx, args)
 

@@ -31,6 +31,7 @@ def command(layers: str, available_now: bool) -> None:
     """
     from py4j.protocol import Py4JError
 
+    from pipelines import submitted
     from pipelines.engine.stream import Streams
     from pipelines.session import open_session
 
@@ -42,12 +43,15 @@ def command(layers: str, available_now: bool) -> None:
     stopping: list[bool] = []
 
     def stop(*_: Any) -> None:
+        if not stopping:  # a signal to a whole process group comes twice: to Java and to Python
+            click.echo("stopping after the running batch", err=True)
         stopping.append(True)
-        click.echo("stopping after the running batch", err=True)
         streams.stop()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    if submitted.is_submitted():
+        submitted.on_java_signals(stop)
     if not available_now:
         click.echo(f"running {', '.join(chosen)} into {config.storage.root}; Ctrl-C ends it", err=True)
     began = time.monotonic()

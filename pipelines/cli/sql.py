@@ -28,12 +28,13 @@ Examples:
 def command(query: str | None, format_name: str) -> None:
     """Run one QUERY, or without one a prompt; works while the streams run."""
     from pipelines.engine.lake import Lake
+    from pipelines.engine.names import register
     from pipelines.session import open_session
     from pipelines.tables import TABLES
 
     config = session().config()
-    spark = open_session(config, "sql")
-    Lake.of(spark, config).register(TABLES)
+    spark = open_session(config, "sql", with_catalog=True)
+    register(Lake.of(spark, config), config, TABLES)
     if query is not None:
         _run(spark, query, format_name)
     else:

@@ -9,19 +9,25 @@ import json
 import sys
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ReelhouseError
 
+if TYPE_CHECKING:
+    from importlib.abc import Traversable
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-_PACKAGE = Path(__file__).resolve().parent.parent
-# A wheel carries the contracts inside the package, a checkout beside it.
-_FOLDERS = (_PACKAGE / "_schemas", _PACKAGE.parent / "schemas")
+# A wheel carries the contracts inside the package, a checkout beside it. On a cluster the wheel is not
+# unpacked: so they are read as resources, which need not be files.
+_FOLDERS: tuple[Traversable, ...] = (
+    files("pipelines") / "_schemas",
+    Path(__file__).resolve().parent.parent.parent / "schemas",
+)
 
 NOTES = frozenset({"title", "description"})
 KEYWORDS = frozenset({"$schema", "$id", "type", "required", "properties", "if", "then"})
@@ -47,7 +53,7 @@ class Contract:
     version: int
     schema: dict[str, Any]
     """JSON Schema, draft-07."""
-    folder: Path
+    folder: Traversable
     """Where the files of the version are."""
 
     @property
@@ -90,7 +96,7 @@ def text_of(contract: Contract, name: str) -> str:
 
 
 @cache
-def contracts_folder() -> Path:
+def contracts_folder() -> Traversable:
     """The folder `schemas/`. Raises ReelhouseError (`contract_unreadable`)."""
     folder = next((f for f in _FOLDERS if f.is_dir()), None)
     if folder is None:
@@ -102,7 +108,8 @@ def contracts_folder() -> Path:
 @cache
 def event_types() -> tuple[str, ...]:
     """Every event that has a contract, in the order of their names."""
-    return tuple(sorted(file.parent.name for file in contracts_folder().glob("*/contract.toml")))
+    folders = contracts_folder().iterdir()
+    return tuple(sorted(f.name for f in folders if (f / "contract.toml").is_file()))
 
 
 @cache
@@ -120,12 +127,16 @@ def settings(event_type: str) -> Settings:
 def contracts(event_type: str) -> dict[int, Contract]:
     """The versions of an event, oldest first. Raises ReelhouseError (`contract_unreadable`)."""
     found: dict[int, Contract] = {}
-    for file in (contracts_folder() / event_type).glob("*/schema.json"):
+    event = contracts_folder() / event_type
+    for folder in event.iterdir() if event.is_dir() else ():
+        file = folder / "schema.json"
+        if not file.is_file():
+            continue
         try:
-            schema, version = json.loads(file.read_text(encoding="utf-8")), int(file.parent.name)
+            schema, version = json.loads(file.read_text(encoding="utf-8")), int(folder.name)
         except ValueError as error:
             raise unreadable(file, error) from error
-        found[version] = Contract(event_type, version, schema, file.parent)
+        found[version] = Contract(event_type, version, schema, folder)
     return dict(sorted(found.items()))
 
 
@@ -134,7 +145,7 @@ def all_contracts() -> list[Contract]:
     return [contract for event_type in event_types() for contract in contracts(event_type).values()]
 
 
-def unreadable(file: Path, error: Exception) -> ReelhouseError:
+def unreadable(file: Traversable, error: Exception) -> ReelhouseError:
     """What to raise for a file of a contract that cannot be read."""
     message = f"the contract {file} cannot be read ({error}); correct it"
     return ReelhouseError(message, code="contract_unreadable")

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
@@ -26,6 +26,10 @@ from pipelines.contracts.load import (
     settings,
     unreadable,
 )
+from pipelines.errors import ReelhouseError
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ Lock = dict[str, dict[int, Released]]
 """By event and version."""
 
 
-def lock_file() -> Path:
+def lock_file() -> Traversable:
     """Where the lock is."""
     return contracts_folder() / "released.json"
 
@@ -134,5 +138,9 @@ def release(lock: Lock) -> list[Contract]:
         event: {str(version): asdict(lock[event][version]) for version in sorted(lock[event])}
         for event in sorted(lock)
     }
-    lock_file().write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    file = lock_file()
+    if not isinstance(file, Path):
+        message = f"{file} is inside a wheel and cannot be written; release from a checkout"
+        raise ReelhouseError(message, code="contracts_unwritable")
+    file.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     return added

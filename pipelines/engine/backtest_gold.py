@@ -20,7 +20,7 @@ from pipelines.declare import Table
 from pipelines.engine.backtest import ACCEPTED, Backtest
 from pipelines.engine.backtest_rows import Compared, Comparison, Difference
 from pipelines.engine.batch import hold, together
-from pipelines.engine.checkpoint import last_batch, sources
+from pipelines.engine.checkpoint import sources
 from pipelines.engine.lake import Lake
 from pipelines.engine.moment import Moment
 from pipelines.engine.rebuild import computed
@@ -66,11 +66,8 @@ def backtest_gold(
 
 def _reached(lake: Lake) -> tuple[Moment, dict[str, DataFrame], list[str]]:
     """Gold as its last batch left it, silver as far as that had come by event type, and what hinders."""
-    while True:
-        batch, moment = last_batch(lake, "gold")[0], Moment.of(lake, "gold")
-        if last_batch(lake, "gold")[0] == batch:
-            break
-    read = {} if batch is None else sources(lake, "gold", batch)
+    moment = Moment.of(lake, "gold")
+    read = {} if moment.batch is None else sources(lake, "gold", moment.batch)
     reached = {table.full_name: at for table, at in read.items()}
     silver: dict[str, DataFrame] = {}
     for event_type in _SOURCES:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from pipelines.declare import Column
 from pipelines.engine.batch import Batch, hold
 from pipelines.gold import audience_daily, media_catalog, media_daily, playbacks, state
+from pipelines.gold.additive import measures_of, sum_up
 
 _FEW_ROWS = 2_000
 
@@ -23,7 +26,7 @@ def differences(new: DataFrame, old: DataFrame, computed: DataFrame, news: DataF
         .unionByName(media_daily.of_skips(new))
         .unionByName(media_daily.of_viewers(viewers))
     )
-    return hold(_not_zero(media_daily.sum_up(parts), media_daily.MEASURES))
+    return hold(_not_zero(sum_up(media_daily.TABLE, parts), measures_of(media_daily.TABLE)))
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class GoldWrites:
         days = [row[0] for row in differences.select("event_date").distinct().collect()]
         if days:
             before = self.batch.read(table).where(F.col("event_date").isin(days))
-            rows = media_daily.sum_up(before.unionByName(differences))
+            rows = sum_up(table, before.unionByName(differences))
             self.batch.lake.overwrite_partitions(table, rows, self.batch.txn(table))
 
     def audience_daily(self, differences: DataFrame, news: DataFrame) -> None:
@@ -79,7 +82,7 @@ class GoldWrites:
             .unionByName(audience_daily.of_new(users))
             .unionByName(audience_daily.of_new(replaced, -1))
         )
-        rows = audience_daily.sum_up(self.batch.read(table).unionByName(parts))
+        rows = sum_up(table, self.batch.read(table).unionByName(parts))
         self.batch.lake.overwrite(table, rows, self.batch.txn(table))
 
     def catalog(self, held: DataFrame, changed: DataFrame | None, news: DataFrame) -> None:
@@ -105,8 +108,8 @@ class GoldWrites:
         self.batch.lake.overwrite(state.RECENT_ACTIONS, kept, self.batch.txn(state.RECENT_ACTIONS))
 
 
-def _not_zero(rows: DataFrame, measures: tuple[str, ...]) -> DataFrame:
-    return rows.where(" OR ".join(f"{measure} <> 0" for measure in measures))
+def _not_zero(rows: DataFrame, measures: Sequence[Column]) -> DataFrame:
+    return rows.where(" OR ".join(f"{measure.name} <> 0" for measure in measures))
 
 
 def _predicate(ids: list[str], days: set[date]) -> str:

@@ -7,31 +7,63 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from py4j.protocol import Py4JError
+
 from pipelines.config import Config
-from pipelines.engine.lake import Lake, unwritable
+from pipelines.engine.lake import Lake
+from pipelines.engine.lease import is_supported, leases
+from pipelines.engine.storage_errors import unwritable
 from pipelines.errors import ReelhouseError
 from pipelines.tables import OF_LAYER
 from pipelines.topics import event_types, identities
 
 
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
-def only_writer(lake: Lake, layers: Sequence[str]) -> Iterator[None]:
+def only_writer(
+    lake: Lake, layers: Sequence[str], report: Callable[[str], None] = _to_stderr
+) -> Iterator[None]:
     """Hold the layers against every other writer of this root. Raises ReelhouseError (`already_running`).
 
-    By a lock of the operating system, which ends with the process however it ends. On object storage there
-    is no such lock: there the scheduler must keep a second writer away.
+    By a lock of the operating system, which ends with the process however it ends; on S3 by a lease. Other
+    storages have neither, which is told: there the scheduler must keep a second writer away.
     """
-    if "://" in lake.root:
+    if "://" not in lake.root:
+        held: contextlib.AbstractContextManager[None] = _locks(lake.root, layers)
+    elif _has_leases(lake):
+        held = leases(lake, layers, _this_process(), report)
+    else:
+        report(f"{lake.root} has no lock: see that nothing else writes the layers {', '.join(layers)}")
+        held = contextlib.nullcontext()
+    with held:
         yield
-        return
+
+
+@contextlib.contextmanager
+def _locks(root: str, layers: Sequence[str]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for layer in layers:
-            stack.enter_context(_lock(Path(lake.root) / "_locks" / f"{layer}.lock", layer))
+            stack.enter_context(_lock(Path(root) / "_locks" / f"{layer}.lock", layer))
         yield
+
+
+def _has_leases(lake: Lake) -> bool:
+    try:
+        return is_supported(lake)
+    except Py4JError as error:
+        raise unwritable(lake.root, error) from error
+
+
+def _this_process() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 @contextlib.contextmanager
@@ -51,7 +83,7 @@ def _lock(path: Path, layer: str) -> Iterator[None]:
             )
             raise ReelhouseError(message, code="already_running") from None
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.write(_this_process())
         file.flush()
         yield
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from delta.tables import DeltaTable
@@ -14,15 +13,14 @@ from pyspark.sql import DataFrame, SparkSession
 
 from pipelines.config import Config
 from pipelines.declare import Table
+from pipelines.engine.storage_errors import storage_failure, unwritable
 from pipelines.errors import ReelhouseError
 
+# A file appears there only when it is whole, and replaces another in one step.
+_ATOMIC_OVERWRITE = ("s3a://", "gs://")
 _PROPERTIES = {
     "delta.checkpointInterval": "50",
 }
-
-
-Reads = Callable[[Table], DataFrame]
-"""Reads a table as it stands at a moment that the caller has chosen."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,7 @@ class Lake:
     @classmethod
     def of(cls, spark: SparkSession, config: Config) -> Lake:
         """The configured lake; a relative root is made absolute."""
-        root = config.storage.root.rstrip("/")
-        return cls(spark, root if "://" in root else str(Path(root).resolve()))
+        return cls(spark, config.storage.location)
 
     def path(self, table: Table) -> str:
         """`<root>/<layer>/<name>`."""
@@ -55,8 +52,11 @@ class Lake:
         return f"{self.root}/_checkpoints/{layer}"
 
     def exists(self, table: Table) -> bool:
-        """Whether the table has been made."""
-        return DeltaTable.isDeltaTable(self.spark, self.path(table))
+        """Whether the table has been made. Raises ReelhouseError (`storage_denied` and the like)."""
+        try:
+            return DeltaTable.isDeltaTable(self.spark, self.path(table))
+        except Exception as error:
+            raise storage_failure(self.root, str(error)) or error from error
 
     def create(self, tables: Iterable[Table]) -> None:
         """Make the tables that are missing, and add columns that are new. Raises ReelhouseError."""
@@ -66,6 +66,8 @@ class Lake:
                     self._make(table)
                 else:
                     self._add_columns(table)
+            except ReelhouseError:
+                raise
             except Exception as error:
                 raise unwritable(self.root, error) from error
 
@@ -132,13 +134,23 @@ class Lake:
         DeltaTable.forPath(self.spark, self.path(table)).optimize().executeCompaction()
 
     def register(self, tables: Iterable[Table]) -> None:
-        """Name the existing tables `<layer>.<name>` in this session's SQL."""
+        """Name these tables, which exist, `<layer>.<name>` in this session's SQL."""
         for table in tables:
-            if self.exists(table):
-                self.spark.sql(f"CREATE DATABASE IF NOT EXISTS {table.layer}")
-                self.spark.sql(
-                    f"CREATE TABLE IF NOT EXISTS {table.full_name} USING DELTA LOCATION '{self.path(table)}'"
-                )
+            self.spark.sql(f"CREATE DATABASE IF NOT EXISTS {table.layer}")
+            self.spark.sql(
+                f"CREATE TABLE IF NOT EXISTS {table.full_name} USING DELTA LOCATION '{self.path(table)}'"
+            )
+
+    def is_named(self, table: Table) -> bool:
+        """Whether this session's SQL finds this lake's table by its name, and not another's."""
+        session = self.spark._jsparkSession.sessionState()
+        name = session.sqlParser().parseTableIdentifier(table.full_name)
+        found, own = (
+            session.catalog().getTableMetadata(name).location(),
+            self._hadoop(self.path(table)).toUri(),
+        )
+        # Without the scheme, which a folder's path may lack.
+        return (found.getAuthority(), found.getPath()) == (own.getAuthority(), own.getPath())
 
     def read_text(self, path: str) -> str | None:
         """A small file's text; None when there is none."""
@@ -154,13 +166,15 @@ class Lake:
 
     def write_text(self, path: str, text: str) -> None:
         """Write a small file whole: it appears under its name only when complete."""
-        files, target = self._files(path), self._hadoop(path)
-        partial = self._hadoop(path + ".tmp")
-        stream = files.create(partial, True)
+        files, target = self.hadoop_files(path)
+        in_place = path.startswith(_ATOMIC_OVERWRITE)
+        written = target if in_place else self._hadoop(path + ".tmp")
+        stream = files.create(written, True)
         stream.write(bytearray(text.encode()))
         stream.close()
-        files.delete(target, False)
-        files.rename(partial, target)
+        if not in_place:
+            files.delete(target, False)
+            files.rename(written, target)
 
     def files_of(self, folder: str) -> dict[str, datetime]:
         """Names of a folder's files and when they were written (UTC); empty when there is no folder."""
@@ -173,6 +187,10 @@ class Lake:
             )
             for status in files.listStatus(path)
         }
+
+    def hadoop_files(self, path: str) -> tuple[Any, Any]:
+        """Hadoop's file system of a path, and the path as that wants it."""
+        return self._files(path), self._hadoop(path)
 
     def _snapshot(self, table: Table) -> Any:
         jvm: Any = self._jvm()
@@ -201,13 +219,3 @@ def _writer(rows: DataFrame, table: Table, txn: Txn | None) -> Any:
     if txn is not None:
         writer = writer.option("txnAppId", txn.app_id).option("txnVersion", txn.version)
     return writer
-
-
-def unwritable(root: str, error: Exception) -> ReelhouseError:
-    """What a failed write to the root means, in a sentence."""
-    text = str(error)
-    if "No space left" in text:
-        return ReelhouseError(f"the disk of {root} is full; free some space", code="disk_full")
-    line = text.splitlines()[0] if text else type(error).__name__
-    message = f"the storage root {root} cannot be written ({line[:200]}); allow it, or set storage.root"
-    return ReelhouseError(message, code="storage_unwritable")

@@ -19,6 +19,8 @@ class Moment:
 
     lake: Lake
     versions: dict[str, int]
+    batch: int | None
+    """The batch that left them; None: the layer has committed none yet."""
 
     @classmethod
     def of(cls, lake: Lake, layer: str) -> Moment:
@@ -26,12 +28,12 @@ class Moment:
         while True:
             begun, (committed, _) = pins(lake, layer), last_batch(lake, layer)
             if begun is not None and (committed is None or begun[0] > committed):
-                return cls(lake, begun[1])
+                return cls(lake, begun[1], committed)
             tables = [table for table in OF_LAYER[layer] if lake.exists(table)]
             versions = {table.full_name: lake.version(table) for table in tables}
             # Unless a batch began meanwhile.
             if pins(lake, layer) == begun:
-                return cls(lake, versions)
+                return cls(lake, versions, committed)
 
     def read(self, table: Table) -> DataFrame:
         """The table at this moment."""

@@ -23,7 +23,14 @@ def computed(lake: Lake, config: Config) -> dict[str, DataFrame]:
     clock = playbacks.stream_clock(actions).localCheckpoint()
     jitter = config.stream.jitter_seconds
     plays = playbacks.playbacks(actions, media_catalog.durations(uploads), clock, jitter).persist()
-    horizon = clock.select(F.expr(f"clock - make_dt_interval(0, 0, 0, {jitter})").alias("horizon"))
+    return from_silver(actions, uploads, clock, plays, jitter)
+
+
+def from_silver(
+    actions: DataFrame, uploads: DataFrame, clock: DataFrame, plays: DataFrame, jitter_seconds: int
+) -> dict[str, DataFrame]:
+    """Every gold table and its state, by full name; `plays` are the rows of `gold.playbacks`."""
+    horizon = clock.select(F.expr(f"clock - make_dt_interval(0, 0, 0, {jitter_seconds})").alias("horizon"))
     return {
         playbacks.TABLE.full_name: plays,
         media_daily.TABLE.full_name: media_daily.media_daily(actions, plays),

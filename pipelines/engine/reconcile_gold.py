@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 from pipelines.declare import Table
 from pipelines.engine.batch import hold
-from pipelines.engine.checkpoint import last_batch, sources
+from pipelines.engine.checkpoint import sources
 from pipelines.engine.lake import Lake
 from pipelines.engine.moment import Moment
 from pipelines.engine.reconcile import Finding
@@ -19,10 +19,10 @@ _MOST_KEYS = 5
 
 def reconcile_gold(lake: Lake) -> tuple[list[Finding], list[str]]:
     """What differs, and notes on what could not be compared; the plays' own times are not computed again."""
-    batch, _ = last_batch(lake, "gold")
-    if batch is None:
+    moment = Moment.of(lake, "gold")
+    if moment.batch is None:
         return [], ["gold has not run yet"]
-    moment, reached = Moment.of(lake, "gold"), sources(lake, "gold", batch)
+    reached = sources(lake, "gold", moment.batch)
     if any(offset.partly for offset in reached.values()):
         return [], ["gold is in the middle of a commit of silver; compare it when `reelhouse run` is level"]
     actions, uploads = (

@@ -1,4 +1,4 @@
-"""Counts, now and then, how the playback rules were kept on the days of new events."""
+"""Counts, now and then, how the playback rules and the rules of rows were kept on the days of new events."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from pyspark.sql import functions as F
 from pipelines.engine.lake import Lake
 from pipelines.gold import media_catalog, playbacks, quality_results
 from pipelines.gold.playback_rules import LOOKBACK_DAYS, playback_rules
+from pipelines.quality.rules import counts_by_day
 from pipelines.silver import user_actions
+from pipelines.tables import GOLD, SILVER
 
 _SOURCE, _SEVERITY = "stream", "warn"
+_DATED = tuple(t for t in (*SILVER, *GOLD) if "event_date" in t.column_names)
 _LATEST_TO_SILVER = timedelta(days=1)
 
 
@@ -34,12 +37,12 @@ def results(lake: Lake, days: list[date]) -> DataFrame:
     in_days = F.col("event_date").isin(needed)
     actions = lake.read(user_actions.TABLE).where(in_days)
     plays = lake.read(playbacks.TABLE).where(in_days)
-    counted = playback_rules(actions, plays, lake.read(media_catalog.TABLE))
-    given = {
-        "checked_at": F.current_timestamp(),
-        "source": F.lit(_SOURCE),
-        "severity": F.lit(_SEVERITY),
-    }
+    of_playing = playback_rules(actions, plays, lake.read(media_catalog.TABLE))
+    counted = of_playing.withColumn("severity", F.lit(_SEVERITY))
+    for table in _DATED:
+        rows = lake.read(table).where(F.col("event_date").isin(days))
+        counted = counted.unionByName(counts_by_day(table, rows))
+    given = {"checked_at": F.current_timestamp(), "source": F.lit(_SOURCE)}
     names = quality_results.TABLE.column_names
     rows = counted.where(F.col("event_date").isin(days))
     return rows.select(*[given.get(name, F.col(name)).alias(name) for name in names]).coalesce(1)

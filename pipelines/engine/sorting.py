@@ -18,8 +18,8 @@ from pipelines.contracts.decode import decode, event_type_of
 from pipelines.contracts.referee import Limits
 from pipelines.contracts.schema_ids import Meanings, SchemaIds
 from pipelines.contracts.times import parse_time
+from pipelines.declare import Reads
 from pipelines.engine.batch import hold
-from pipelines.engine.lake import Reads
 from pipelines.silver import content_uploads, quarantine, system_events, user_actions
 from pipelines.silver.deduplicate import ORDER, PLACE, candidates, copies, where_copies_stand, without
 

@@ -8,7 +8,6 @@ trigger, and it makes new columns and contracts seen without a restart.
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 import uuid
@@ -32,6 +31,7 @@ from pipelines.engine.lake import Lake
 from pipelines.engine.replay import release_known
 from pipelines.engine.rules import count_rules
 from pipelines.engine.silver_step import SilverStep
+from pipelines.engine.stream_errors import explained
 from pipelines.errors import ReelhouseError
 from pipelines.kafka_clients import answers, spark_options
 from pipelines.silver import content_uploads, user_actions
@@ -103,7 +103,7 @@ class Streams:
         Exactly once into every table, whenever this process ends. Raises ReelhouseError (`already_running`,
         `checkpoint_lost`, `topic_missing`, `topic_recreated`, `offsets_expired`, `storage_unwritable`, …).
         """
-        with guard.only_writer(self._lake, self._layers):
+        with guard.only_writer(self._lake, self._layers, self._report):
             self._prepare(available_now)
             totals = {layer: Round(layer) for layer in self._layers}
             while not self._stop.is_set():
@@ -141,7 +141,7 @@ class Streams:
         except StreamingQueryException as error:
             if _STOPPED in str(error):
                 return 0
-            failure = self._explained(total.layer, error)
+            failure = explained(total.layer, error, self._lake.root, self._config)
             if failure.code != "broker_unreachable" or available_now:
                 raise failure from error
             self._wait_for_broker(str(failure))
@@ -254,43 +254,6 @@ class Streams:
             if answers(self._config):
                 self._report("the broker answers again")
                 return
-
-    def _explained(self, layer: str, error: Exception) -> ReelhouseError:
-        text = "\n".join(_causes(error))
-        servers = self._config.kafka.bootstrap_servers
-        if "No space left on device" in text:
-            return ReelhouseError(f"the disk of {self._lake.root} is full; free some space", code="disk_full")
-        if "Permission denied" in text or "Mkdirs failed" in text:
-            message = f"the storage root {self._lake.root} cannot be written; allow it, or set storage.root"
-            return ReelhouseError(message, code="storage_unwritable")
-        if layer == "bronze" and ("data may have been lost" in text or "OFFSET_CHANGED" in text.upper()):
-            message = (
-                "records expired in Kafka before they were read, so the bronze stream stopped; restore them, "
-                "or accept the gap, which is then recorded, with kafka.fail_on_data_loss=false"
-            )
-            return ReelhouseError(message, code="offsets_expired")
-        if "UnknownTopicOrPartition" in text:
-            message = f"a topic of the bronze stream does not exist on {servers}; create it again"
-            return ReelhouseError(message, code="topic_missing")
-        if layer == "bronze" and ("TimeoutException" in text or "org.apache.kafka" in text):
-            message = f"no Kafka broker answers at {servers}; start it, or correct kafka.bootstrap_servers"
-            return ReelhouseError(message, code="broker_unreachable")
-        # The last cause is what went wrong; the others say where.
-        last = _causes(error)[-1]
-        in_python = re.findall(r"^[\w.]+(?:Error|Exception): .*", last, re.M) if "Traceback" in last else []
-        found = re.search(r"terminated with exception: (.*)", last)
-        sentence = found.group(1) if found else last.strip().partition("\n")[0]
-        sentence = (in_python[-1] if in_python else sentence)[:300]
-        return ReelhouseError(f"the {layer} stream failed: {sentence}", code="stream_failed")
-
-
-def _causes(error: Exception) -> list[str]:
-    """What Spark says went wrong, and the causes under it, down to the last."""
-    found, cause = [str(error)], getattr(error, "_origin", None)
-    while cause is not None:
-        found.append(str(cause.toString()))
-        cause = cause.getCause()
-    return found
 
 
 def _taken(query: StreamingQuery) -> tuple[int, int]:

@@ -6,8 +6,9 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from pipelines.declare import Column, Table
+from pipelines.declare import Column, Rule, Table
 from pipelines.gold import media_daily
+from pipelines.gold.additive import beyond, count, part, seconds, sum_up
 
 TABLE = Table(
     layer="gold",
@@ -15,16 +16,24 @@ TABLE = Table(
     grain="UTC day with a user action",
     comment="Users, plays and watch time by day.",
     columns=(
-        Column("event_date", "date", "UTC date."),
-        Column("active_users", "bigint", "Distinct users with an event on the day (count)."),
-        Column("new_users", "bigint", "Users whose first event ever was on the day (count)."),
-        Column("plays", "bigint", "Playbacks that started (count)."),
-        Column("counted_plays", "bigint", "Of these, watched long enough to count (count)."),
-        Column("watch_seconds", "decimal(28,6)", "Watch time of the playbacks (seconds)."),
+        Column("event_date", "date", "UTC date.", required=True),
+        count("active_users", "Distinct users with an event on the day (count)."),
+        count("new_users", "Users whose first event ever was on the day (count)."),
+        count("plays", "Playbacks that started (count)."),
+        count("counted_plays", "Of these, watched long enough to count (count)."),
+        seconds("watch_seconds", "Watch time of the playbacks (seconds)."),
     ),
     keys=("event_date",),
+    rules=(
+        Rule("new_users_were_active", "new_users <= active_users", "A new user is active."),
+        Rule("someone_was_active", "active_users > 0", "There is a row where someone was active."),
+        Rule("counted_were_plays", "counted_plays <= plays", "Only plays count."),
+    ),
+    measures=tuple(
+        beyond(measure, media_daily.TABLE, measure, "media")
+        for measure in ("plays", "counted_plays", "watch_seconds")
+    ),
 )
-MEASURES = tuple(c.name for c in TABLE.columns if c.name not in TABLE.keys)
 
 
 def audience_daily(actions: DataFrame, playbacks: DataFrame) -> DataFrame:
@@ -36,22 +45,11 @@ def audience_daily(actions: DataFrame, playbacks: DataFrame) -> DataFrame:
         .unionByName(of_active(days.distinct()))
         .unionByName(of_new(firsts))
     )
-    return sum_up(parts)
-
-
-def sum_up(parts: DataFrame) -> DataFrame:
-    """Adds up partial rows (any measures, or differences of them) into the table's rows."""
-    sums = [F.sum(m).cast(_type(m)).alias(m) for m in MEASURES]
-    return parts.groupBy("event_date").agg(*sums).select(*TABLE.column_names)
-
-
-def _type(measure: str) -> str:
-    return next(c.type for c in TABLE.columns if c.name == measure)
+    return sum_up(TABLE, parts)
 
 
 def _part(rows: DataFrame, **measures: SparkColumn) -> DataFrame:
-    given = [F.coalesce(measures.get(m, F.lit(0)), F.lit(0)).cast(_type(m)).alias(m) for m in MEASURES]
-    return rows.select("event_date", *given)
+    return part(TABLE, rows, (F.col("event_date"),), **measures)
 
 
 def of_media(media_days: DataFrame) -> DataFrame:

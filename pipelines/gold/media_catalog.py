@@ -6,7 +6,7 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from pipelines.declare import Column, Table
+from pipelines.declare import Column, Rule, Table
 
 TABLE = Table(
     layer="gold",
@@ -14,13 +14,24 @@ TABLE = Table(
     grain="media, current state",
     comment="What is known of each media by its latest uploads, and when it reached each step first.",
     columns=(
-        Column("media_id", "string", "The media."),
-        Column("creator_id", "string", "Who uploaded it, by its latest event."),
-        Column("title", "string", "Title, by its latest event."),
+        Column("media_id", "string", "The media.", required=True),
+        Column("creator_id", "string", "Who uploaded it, by its latest event.", required=True),
+        Column("title", "string", "Title, by its latest event.", required=True),
         Column("genres", "array<string>", "Genres, by the latest event that tells them."),
         Column("language", "string", "Language (BCP 47), by the latest event that tells it."),
-        Column("duration_seconds", "decimal(18,6)", "Length (seconds), by the latest event that tells it."),
-        Column("status", "string", "uploaded, processed, published or removed: by its latest event."),
+        Column(
+            "duration_seconds",
+            "decimal(18,6)",
+            "Length (seconds), by the latest event that tells it.",
+            minimum=0,
+        ),
+        Column(
+            "status",
+            "string",
+            "uploaded, processed, published or removed: by its latest event.",
+            required=True,
+            values=("uploaded", "processed", "published", "removed"),
+        ),
         Column("uploaded_at", "timestamp", "First upload (UTC)."),
         Column("processed_at", "timestamp", "When it was first processed (UTC)."),
         Column("published_at", "timestamp", "When it was first published (UTC)."),
@@ -28,6 +39,23 @@ TABLE = Table(
         Column("first_play_at", "timestamp", "Start of its first playback ever (UTC)."),
     ),
     keys=("media_id",),
+    rules=(
+        Rule(
+            "status_has_its_time",
+            "CASE status WHEN 'uploaded' THEN uploaded_at WHEN 'processed' THEN processed_at"
+            " WHEN 'published' THEN published_at ELSE removed_at END IS NOT NULL",
+            "When the media reached its status is told.",
+        ),
+        Rule(
+            "published_after_upload",
+            "published_at >= uploaded_at",
+            "Published no sooner than uploaded.",
+            "warn",
+        ),
+        Rule(
+            "played_after_upload", "first_play_at >= uploaded_at", "Played no sooner than uploaded.", "warn"
+        ),
+    ),
 )
 _DATED = {s: f"{s}_at" for s in ("uploaded", "processed", "published", "removed")}
 

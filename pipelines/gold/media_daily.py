@@ -6,50 +6,56 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from pipelines.declare import Column, Table
+from pipelines.declare import Column, Rule, Table
+from pipelines.gold.additive import beyond, count, part, seconds, sum_up
+from pipelines.gold.playbacks import TABLE as PLAYBACKS
 
 EARLY_SKIP_SECONDS = 30
+
+
 TABLE = Table(
     layer="gold",
     name="media_daily",
     grain="media × UTC day with a play or a skip",
     comment="Plays, viewers, watch time and skips of each media by day.",
     columns=(
-        Column("media_id", "string", "The media."),
-        Column("event_date", "date", "UTC date: of the plays' start; for skips, of the skip."),
-        Column("plays", "bigint", "Playbacks that started (count)."),
-        Column("counted_plays", "bigint", "Of these, watched long enough to count (count)."),
-        Column("unique_viewers", "bigint", "Distinct users who started a playback (count)."),
-        Column("watch_seconds", "decimal(28,6)", "Watch time of the playbacks (seconds)."),
-        Column("skips", "bigint", "Skips of the media (count)."),
-        Column("early_skips", "bigint", "Skips that ended a playback of less than 30 s (count)."),
-        Column("completions", "bigint", "Playbacks that were completed (count)."),
+        Column("media_id", "string", "The media.", required=True),
+        Column("event_date", "date", "UTC date: of the plays' start; for skips, of the skip.", required=True),
+        count("plays", "Playbacks that started (count)."),
+        count("counted_plays", "Of these, watched long enough to count (count)."),
+        count("unique_viewers", "Distinct users who started a playback (count)."),
+        seconds("watch_seconds", "Watch time of the playbacks (seconds)."),
+        count("skips", "Skips of the media (count)."),
+        count("early_skips", "Skips that ended a playback of less than 30 s (count)."),
+        count("completions", "Playbacks that were completed (count)."),
     ),
     keys=("media_id", "event_date"),
     partition_cols=("event_date",),
+    rules=(
+        Rule("counted_were_plays", "counted_plays <= plays", "Only plays count."),
+        Rule("completions_were_plays", "completions <= plays", "Only plays are completed."),
+        Rule("viewers_played", "unique_viewers <= plays", "Every viewer played."),
+        Rule("plays_have_viewers", "plays = 0 OR unique_viewers > 0", "Every play has a viewer."),
+        Rule("early_skips_were_skips", "early_skips <= skips", "An early skip is a skip."),
+        Rule("something_happened", "plays > 0 OR skips > 0", "There is a row where something was played."),
+    ),
+    measures=(
+        beyond("plays", PLAYBACKS, "1", "playbacks"),
+        beyond("counted_plays", PLAYBACKS, "int(is_counted)", "playbacks"),
+        beyond("watch_seconds", PLAYBACKS, "coalesce(watch_seconds, 0)", "playbacks"),
+        beyond("completions", PLAYBACKS, "int(is_completed)", "playbacks"),
+    ),
 )
-MEASURES = tuple(c.name for c in TABLE.columns if c.name not in TABLE.keys)
 
 
 def media_daily(actions: DataFrame, playbacks: DataFrame) -> DataFrame:
     """The table from every user action and every playback."""
     parts = of_playbacks(playbacks).unionByName(of_skips(actions)).unionByName(of_viewers(playbacks))
-    return sum_up(parts)
-
-
-def sum_up(parts: DataFrame) -> DataFrame:
-    """Adds up partial rows (any measures, or differences of them) into the table's rows."""
-    sums = [F.sum(m).cast(_type(m)).alias(m) for m in MEASURES]
-    return parts.groupBy("media_id", "event_date").agg(*sums).select(*TABLE.column_names)
-
-
-def _type(measure: str) -> str:
-    return next(c.type for c in TABLE.columns if c.name == measure)
+    return sum_up(TABLE, parts)
 
 
 def _part(rows: DataFrame, day: SparkColumn, **measures: SparkColumn) -> DataFrame:
-    given = [F.coalesce(measures.get(m, F.lit(0)), F.lit(0)).cast(_type(m)).alias(m) for m in MEASURES]
-    return rows.select("media_id", day.alias("event_date"), *given)
+    return part(TABLE, rows, (F.col("media_id"), day), **measures)
 
 
 def of_playbacks(playbacks: DataFrame, sign: int = 1) -> DataFrame:

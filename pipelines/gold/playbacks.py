@@ -6,7 +6,9 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from pipelines.declare import Column, Table
+from pipelines.declare import Column, Measure, Reads, Rule, Table
+from pipelines.gold import media_catalog
+from pipelines.quality.measures import fresh
 
 OPENING = ("play", "resume")
 UNKNOWN_LIMIT_SECONDS = 4 * 3600
@@ -16,39 +18,91 @@ SHORT_MEDIA_SECONDS = 60
 COMPLETED_SHARE = "0.95"
 SECONDS = "decimal(18,6)"
 
+MOST_UNKNOWN_MEDIA = 0.05
+
+
+def _unknown_media(rows: DataFrame, read: Reads) -> DataFrame:
+    known = read(media_catalog.TABLE).select("media_id", F.lit(1).alias("known"))
+    joined = rows.groupBy("media_id").count().join(known, "media_id", "left")
+    is_unknown = F.col("known").isNull()
+    share = F.try_divide(F.sum(F.when(is_unknown, F.col("count")).otherwise(0)), F.sum("count"))
+    return joined.agg(F.min(F.when(is_unknown, F.col("media_id"))).alias("subject"), share.alias("value"))
+
+
 TABLE = Table(
     layer="gold",
     name="playbacks",
     grain="one play",
     comment="Every play or resume, with how it ended and how long it was watched.",
     columns=(
-        Column("playback_id", "string", "event_id of the event that opened it."),
-        Column("user_id", "string", "The viewer."),
-        Column("media_id", "string", "The media."),
-        Column("started_at", "timestamp", "When it began (UTC)."),
+        Column("playback_id", "string", "event_id of the event that opened it.", required=True),
+        Column("user_id", "string", "The viewer.", required=True),
+        Column("media_id", "string", "The media.", required=True),
+        Column("started_at", "timestamp", "When it began (UTC).", required=True),
         Column("ended_at", "timestamp", "When it ended (UTC); null: open or abandoned."),
         Column(
             "end_reason",
             "string",
             "paused, skipped, completed, restarted, switched, abandoned (no end known) or open.",
+            required=True,
+            values=("paused", "skipped", "completed", "restarted", "switched", "abandoned", "open"),
         ),
-        Column("watch_seconds", SECONDS, "ended_at - started_at (seconds); null: open or abandoned."),
-        Column("start_position_seconds", SECONDS, "Position in the media at the start (seconds)."),
-        Column("is_counted", "boolean", "Watched 30 s, or half of a media shorter than 60 s."),
-        Column("is_completed", "boolean", "Ended as completed, or reached 95 % of the duration."),
+        Column(
+            "watch_seconds", SECONDS, "ended_at - started_at (seconds); null: open or abandoned.", minimum=0
+        ),
+        Column("start_position_seconds", SECONDS, "Position in the media at the start (seconds).", minimum=0),
+        Column("is_counted", "boolean", "Watched 30 s, or half of a media shorter than 60 s.", required=True),
+        Column(
+            "is_completed", "boolean", "Ended as completed, or reached 95 % of the duration.", required=True
+        ),
         Column("platform", "string", "Platform of the player."),
         Column("region", "string", "Region of the viewer."),
         Column("server_id", "string", "Server that streamed the media."),
-        Column("event_date", "date", "UTC date of started_at; the table is partitioned by it."),
+        Column(
+            "event_date", "date", "UTC date of started_at; the table is partitioned by it.", required=True
+        ),
         Column(
             "is_final",
             "boolean",
             "false: still open, or ended so lately that events in normal disorder may change it.",
+            required=True,
         ),
     ),
     keys=("playback_id",),
     partition_cols=("is_final", "event_date"),
     freshness="started_at",
+    rules=(
+        Rule(
+            "ended_unless_open",
+            "(ended_at IS NULL) = (end_reason IN ('open', 'abandoned'))",
+            "Only a playback that is open or abandoned has no end.",
+        ),
+        Rule(
+            "watched_from_start_to_end",
+            "watch_seconds * 1000000 <=> (unix_micros(ended_at) - unix_micros(started_at))",
+            "watch_seconds is ended_at - started_at.",
+        ),
+        Rule(
+            "date_of_start", "event_date = to_date(started_at)", "event_date is the UTC date of started_at."
+        ),
+        Rule("open_is_not_final", "NOT (is_final AND end_reason = 'open')", "What is open is not final."),
+        Rule(
+            "completed_is_completed",
+            "is_completed OR end_reason <> 'completed'",
+            "What ended as completed is completed.",
+        ),
+        Rule("counted_has_ended", "NOT is_counted OR ended_at IS NOT NULL", "What counts has an end."),
+    ),
+    measures=(
+        fresh("started_at"),
+        Measure(
+            "plays_of_unknown_media",
+            "Share of playbacks whose media has no upload in gold.media_catalog.",
+            _unknown_media,
+            maximum=MOST_UNKNOWN_MEDIA,
+            severity="warn",
+        ),
+    ),
 )
 
 ACTION_COLUMNS = (

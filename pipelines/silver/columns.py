@@ -7,29 +7,36 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.contracts.decode import field
-from pipelines.declare import Column, Table
+from pipelines.declare import Column, Rule, Table
 
 LINEAGE = (
-    Column("schema_version", "int", "Version of the contract that the event was read by."),
-    Column("topic", "string", "Kafka topic of the record that is kept."),
-    Column("partition", "int", "Kafka partition of the record."),
-    Column("offset", "bigint", "Kafka offset of the record."),
-    Column("record_timestamp", "timestamp", "Time of the record at the broker (UTC)."),
-    Column("ingested_at", "timestamp", "When the record was written to bronze (UTC)."),
-    Column("event_date", "date", "UTC date of occurred_at; the table is partitioned by it."),
+    Column("schema_version", "int", "Version of the contract that the event was read by.", required=True),
+    Column("topic", "string", "Kafka topic of the record that is kept.", required=True),
+    Column("partition", "int", "Kafka partition of the record.", required=True),
+    Column("offset", "bigint", "Kafka offset of the record.", required=True),
+    Column("record_timestamp", "timestamp", "Time of the record at the broker (UTC).", required=True),
+    Column("ingested_at", "timestamp", "When the record was written to bronze (UTC).", required=True),
+    Column("event_date", "date", "UTC date of occurred_at; the table is partitioned by it.", required=True),
 )
-EVENT_ID = Column("event_id", "string", "Identity of the event: no two rows share one.")
+EVENT_ID = Column("event_id", "string", "Identity of the event: no two rows share one.", required=True)
 STATS = ("occurred_at", "record_timestamp", "ingested_at")
 """Identities are random: their least and greatest in a file would skip nothing, and cost."""
-OCCURRED_AT = Column("occurred_at", "timestamp", "When it happened, as the producer says (UTC).")
+OCCURRED_AT = Column(
+    "occurred_at", "timestamp", "When it happened, as the producer says (UTC).", required=True
+)
+DATED = Rule(
+    "date_of_occurrence", "event_date = to_date(occurred_at)", "event_date is the UTC date of occurred_at."
+)
 
 
-def select_event(decoded: DataFrame, table: Table, event_type: str, fields: dict[str, str]) -> DataFrame:
-    """The table's rows of accepted events; `fields` maps its columns to paths in the contract."""
+def select_event(decoded: DataFrame, table: Table) -> DataFrame:
+    """The rows of accepted events of the table's contract, as `pipelines.contracts.decode` gives them."""
+    contract = table.contract
+    assert contract is not None
     given: dict[str, SparkColumn] = {
         "record_timestamp": F.col("timestamp"),
         "event_date": F.to_date("occurred_at"),
-        **{name: field(event_type, path) for name, path in fields.items()},
+        **{name: field(contract.event_type, path) for name, path in contract.fields.items()},
     }
-    mine = decoded.where(F.col("event_type") == event_type)
+    mine = decoded.where(F.col("event_type") == contract.event_type)
     return mine.select(*[given.get(name, F.col(name)).alias(name) for name in table.column_names])

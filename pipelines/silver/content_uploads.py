@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pyspark.sql import DataFrame
 
-from pipelines.declare import Column, Table
-from pipelines.silver.columns import EVENT_ID, LINEAGE, OCCURRED_AT, STATS, select_event
+from pipelines.declare import Column, Contracted, Table
+from pipelines.silver.columns import DATED, EVENT_ID, LINEAGE, OCCURRED_AT, STATS, select_event
 
 EVENT_TYPE = "content-upload"
 TABLE = Table(
@@ -29,18 +29,22 @@ TABLE = Table(
     partition_cols=("event_date",),
     stats_cols=STATS,
     freshness="record_timestamp",
+    contract=Contracted(
+        EVENT_TYPE,
+        {
+            "media_id": "mediaId",
+            "creator_id": "creatorId",
+            "title": "title",
+            "status": "status",
+            "duration_seconds": "durationSeconds",
+            "genres": "genres",
+            "language": "language",
+        },
+    ),
+    rules=(DATED,),
 )
 
 
 def content_uploads(decoded: DataFrame) -> DataFrame:
     """The rows of accepted content uploads, as `pipelines.contracts.decode` gives them."""
-    fields = {
-        "media_id": "mediaId",
-        "creator_id": "creatorId",
-        "title": "title",
-        "status": "status",
-        "duration_seconds": "durationSeconds",
-        "genres": "genres",
-        "language": "language",
-    }
-    return select_event(decoded, TABLE, EVENT_TYPE, fields)
+    return select_event(decoded, TABLE)

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from pipelines.declare import Column, Table
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from pipelines.declare import Column, Measure, Reads, Rule, Table
+
+
+def _unaccounted(rows: DataFrame, _: Reads) -> DataFrame:
+    sides = "records + released - silver_rows - duplicates - quarantined"
+    place = F.concat_ws("-", "topic", "partition").alias("subject")
+    return rows.groupBy(place).agg(F.sum(F.expr(sides)).cast("double").alias("value"))
+
 
 TABLE = Table(
     layer="ops",
@@ -24,5 +34,22 @@ TABLE = Table(
     ),
     keys=("topic", "partition", "batch", "written_at"),
     freshness="written_at",
+    rules=(
+        Rule("offsets_in_order", "first_offset <= last_offset", "The least offset is the first."),
+        Rule(
+            "batch_adds_up",
+            "batch IS NULL OR records = silver_rows + duplicates + quarantined",
+            "Every record of a batch went somewhere.",
+        ),
+    ),
+    measures=(
+        Measure(
+            "unaccounted_records",
+            "records + released = silver_rows + duplicates + quarantined, by topic and partition.",
+            _unaccounted,
+            0,
+            0,
+        ),
+    ),
 )
 COUNTS = ("records", "silver_rows", "duplicates", "quarantined", "released")

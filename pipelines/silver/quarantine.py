@@ -15,7 +15,7 @@ from pipelines.contracts.decode import header
 from pipelines.contracts.reading import Told
 from pipelines.contracts.referee import Limits, judge
 from pipelines.contracts.schema_ids import Meanings
-from pipelines.declare import Column, Table
+from pipelines.declare import Column, Rule, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,13 +31,27 @@ TABLE = Table(
         Column("event_type", "string", "Event type of the topic; null when the topic is unknown."),
         Column("reasons", REASONS, "Every fault: a stable code, the field (empty: the record), a sentence."),
         Column("schema_version", "int", "Version of the contract, as far as it was told."),
-        Column("quarantined_at", "timestamp", "When it was held (UTC)."),
+        Column("quarantined_at", "timestamp", "When it was held (UTC).", required=True),
         Column("released_at", "timestamp", "When it was released into its table (UTC); null: still held."),
-        Column("released_as", "string", "row: it is in its table; copy: its event was there already."),
+        Column(
+            "released_as",
+            "string",
+            "row: it is in its table; copy: its event was there already.",
+            values=("row", "copy"),
+        ),
     ),
     keys=("topic", "partition", "offset"),
     stats_cols=("partition", "offset", "timestamp", "ingested_at", "quarantined_at", "released_at"),
     freshness="quarantined_at",
+    rules=(
+        Rule("reasons_told", "coalesce(size(reasons), 0) > 0", "Every record is held for a reason."),
+        Rule(
+            "released_as_something",
+            "(released_at IS NULL) = (released_as IS NULL)",
+            "What is released tells when and as what.",
+        ),
+        Rule("released_after_held", "released_at >= quarantined_at", "Released no sooner than held."),
+    ),
 )
 _DOUBTED = (*bronze.TABLE.column_names, "event_type")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pyspark.sql import DataFrame
 
-from pipelines.declare import Column, Table
-from pipelines.silver.columns import EVENT_ID, LINEAGE, OCCURRED_AT, STATS, select_event
+from pipelines.declare import Column, Contracted, Rule, Table
+from pipelines.quality.measures import fresh, usual_volume
+from pipelines.silver.columns import DATED, EVENT_ID, LINEAGE, OCCURRED_AT, STATS, select_event
 
 EVENT_TYPE = "system-event"
 TABLE = Table(
@@ -29,18 +30,26 @@ TABLE = Table(
     partition_cols=("event_date",),
     stats_cols=STATS,
     freshness="record_timestamp",
+    contract=Contracted(
+        EVENT_TYPE,
+        {
+            "server_id": "serverId",
+            "kind": "kind",
+            "status": "status",
+            "cpu_percent": "cpuPercent",
+            "memory_percent": "memoryPercent",
+            "bandwidth_mbps": "bandwidthMbps",
+            "region": "region",
+        },
+    ),
+    rules=(
+        DATED,
+        Rule("status_told", "kind <> 'status' OR status IS NOT NULL", "An event of kind status tells it."),
+    ),
+    measures=(fresh("record_timestamp"), usual_volume()),
 )
 
 
 def system_events(decoded: DataFrame) -> DataFrame:
     """The rows of accepted system events, as `pipelines.contracts.decode` gives them."""
-    fields = {
-        "server_id": "serverId",
-        "kind": "kind",
-        "status": "status",
-        "cpu_percent": "cpuPercent",
-        "memory_percent": "memoryPercent",
-        "bandwidth_mbps": "bandwidthMbps",
-        "region": "region",
-    }
-    return select_event(decoded, TABLE, EVENT_TYPE, fields)
+    return select_event(decoded, TABLE)

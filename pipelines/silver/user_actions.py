@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pyspark.sql import DataFrame
 
-from pipelines.declare import Column, Table
-from pipelines.silver.columns import EVENT_ID, LINEAGE, OCCURRED_AT, STATS, select_event
+from pipelines.declare import Column, Contracted, Table
+from pipelines.quality.measures import fresh, usual_shares, usual_volume
+from pipelines.silver.columns import DATED, EVENT_ID, LINEAGE, OCCURRED_AT, STATS, select_event
 
 EVENT_TYPE = "user-action"
 TABLE = Table(
@@ -31,20 +32,25 @@ TABLE = Table(
     partition_cols=("event_date",),
     stats_cols=STATS,
     freshness="record_timestamp",
+    contract=Contracted(
+        EVENT_TYPE,
+        {
+            "user_id": "userId",
+            "action": "action",
+            "media_id": "mediaId",
+            "session_id": "sessionId",
+            "position_seconds": "positionSeconds",
+            "platform": "device.platform",
+            "app_version": "device.appVersion",
+            "region": "region",
+            "server_id": "serverId",
+        },
+    ),
+    rules=(DATED,),
+    measures=(fresh("record_timestamp"), usual_volume(), usual_shares("action")),
 )
 
 
 def user_actions(decoded: DataFrame) -> DataFrame:
     """The rows of accepted user actions, as `pipelines.contracts.decode` gives them."""
-    fields = {
-        "user_id": "userId",
-        "action": "action",
-        "media_id": "mediaId",
-        "session_id": "sessionId",
-        "position_seconds": "positionSeconds",
-        "platform": "device.platform",
-        "app_version": "device.appVersion",
-        "region": "region",
-        "server_id": "serverId",
-    }
-    return select_event(decoded, TABLE, EVENT_TYPE, fields)
+    return select_event(decoded, TABLE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from checkout import copied
 from embedded_broker import broker_config
 from pyspark.sql import functions as F
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 pytestmark = pytest.mark.stream
-_ROOT = Path(__file__).resolve().parents[2]
 Made = tuple[Lake, Config]
 
 
@@ -152,9 +151,7 @@ def _change(version: Path, field: str, **change: Any) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def other_contracts(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
     """A backtest of a checkout with other contracts; while its Spark starts, other tests go on."""
-    checkout = tmp_path_factory.mktemp("checkout")
-    for name in ("pipelines", "schemas"):
-        shutil.copytree(_ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    checkout = copied(tmp_path_factory.mktemp("changed"))
     _change(checkout / "schemas" / "system-event" / "1", "cpuPercent", minimum=-10)
     _change(checkout / "schemas" / "user-action" / "2", "positionSeconds", minimum=-10)
     _change(checkout / "schemas" / "user-action" / "2", "userId", enum=["of early", "of tardy", "of twice"])
@@ -162,8 +159,8 @@ def other_contracts(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Ite
         **os.environ,
         "PYTHONPATH": str(checkout),
         "REELHOUSE_STORAGE__ROOT": made[0].root,
-        # It ends before Java's best compiler would pay.
-        "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",
+        # It ends before Java's best compiler would pay. Room for code, or Java says there that it is full.
+        "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m",
     }
     command = [sys.executable, "-m", "pipelines.cli.main", "backtest", "--format", "json"]
     pipe = subprocess.PIPE

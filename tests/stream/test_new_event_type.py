@@ -72,13 +72,14 @@ TABLE = Table(
     partition_cols=("event_date",),
     stats_cols=STATS,
     freshness="record_timestamp",
+    contract=Contracted(EVENT_TYPE, {"user_id": "userId", "media_id": "mediaId", "stars": "stars"}),
+    rules=(DATED,),
 )
 
 
 def ratings(decoded: DataFrame) -> DataFrame:
     """The rows of accepted ratings."""
-    fields = {"user_id": "userId", "media_id": "mediaId", "stars": "stars"}
-    return select_event(decoded, TABLE, EVENT_TYPE, fields)
+    return select_event(decoded, TABLE)
 '''
     )
     imported = "from pipelines.silver import content_uploads, ledger, quarantine, "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from embedded_broker import broker_config
+from pyspark.sql import functions as F
 
 from pipelines import broker
 from pipelines.engine.lake import Lake
@@ -71,17 +72,23 @@ def test_what_breaks_a_rule_is_counted_and_flows_on(spark: SparkSession, tmp_pat
             "watch_time_above_wall_clock": (3, 1, "a-5-2"),
             "overlapping_playbacks": (3, 1, "c-5-5"),
         }
-        rows = lake.read(quality_results.TABLE).collect()
+        results = lake.read(quality_results.TABLE)
+        rows = results.where("severity = 'warn'").collect()
         found = {row["rule"]: (row["checked"], row["violations"], row["example"]) for row in rows}
         assert found == expected
         assert {row["event_date"] for row in rows} == {date(2026, 1, 5)}
         assert {(row["source"], row["severity"]) for row in rows} == {("stream", "warn")}
+        # The rules that every row fulfils are counted on the way: none is broken.
+        of_rows = results.where("severity = 'error'").groupBy("table_name").agg(F.sum("violations")).collect()
+        tables = ("silver.user_actions", "gold.playbacks", "gold.media_daily", "gold.audience_daily")
+        assert sorted(map(tuple, of_rows)) == sorted((table, 0) for table in tables)
         assert lake.read(user_actions.TABLE).count() == 8
         assert lake.read(quarantine.TABLE).count() == 0
 
         # Another day's events: that day is counted, and what stands is counted by the tables as they are.
         publish_and_run(_event("pause", "a", 6, 0))
-        later = lake.read(quality_results.TABLE).where("event_date = '2026-01-06'").collect()
+        on_that_day = "event_date = '2026-01-06' AND severity = 'warn'"
+        later = lake.read(quality_results.TABLE).where(on_that_day).collect()
         assert [(row["rule"], row["violations"]) for row in later] == [("pause_without_play", 1)]
     finally:
         broker.stop(config)

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Reelhouse on YARN. Not tested. After `make wheel`, with HADOOP_CONF_DIR set and environment.tar.gz as
+# docs/cluster.md says: DEPLOY_MODE=cluster conf/yarn/submit.sh --conf cluster.toml run --layers silver
+# In client mode SIGTERM to this process finishes the batch; `yarn application -kill` does not wait for it, and
+# loses nothing.
+set -euo pipefail
+here=$(cd "$(dirname "$0")/../.." && pwd)
+packages=$(PYTHONPATH="$here/dist/reelhouse.whl" python3 -m pipelines.jars packages)
+python=./environment/bin/python
+export SPARK_CONF_DIR=${SPARK_CONF_DIR:-$here/conf}
+# shellcheck disable=SC2086 # options are words
+exec spark-submit --master yarn --deploy-mode "${DEPLOY_MODE:-client}" --packages "$packages" \
+  --archives "$here/dist/environment.tar.gz#environment" --files "$here/conf/cluster.toml" \
+  --conf spark.executorEnv.PYSPARK_PYTHON=$python --conf spark.yarn.appMasterEnv.PYSPARK_PYTHON=$python \
+  ${SPARK_OPTIONS:-} --py-files "$here/dist/reelhouse.whl" "$here/dist/reelhouse.py" "$@"

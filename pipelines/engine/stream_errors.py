@@ -1,0 +1,52 @@
+"""What a stream that failed means, in a sentence."""
+
+from __future__ import annotations
+
+import re
+
+from pipelines.config import Config
+from pipelines.engine.storage_errors import storage_failure
+from pipelines.errors import ReelhouseError
+from pipelines.submitted import lacking_on_workers
+
+
+def explained(layer: str, error: Exception, root: str, config: Config) -> ReelhouseError:
+    """The sentence for what ended a layer's stream into `root`."""
+    text = "\n".join(_causes(error))
+    servers = config.kafka.bootstrap_servers
+    known = storage_failure(root, text)
+    if known is not None:
+        return known
+    if "Permission denied" in text or "Mkdirs failed" in text:
+        message = f"the storage root {root} cannot be written; allow it, or set storage.root"
+        return ReelhouseError(message, code="storage_unwritable")
+    if layer == "bronze" and ("data may have been lost" in text or "OFFSET_CHANGED" in text.upper()):
+        message = (
+            "records expired in Kafka before they were read, so the bronze stream stopped; restore them, "
+            "or accept the gap, which is then recorded, with kafka.fail_on_data_loss=false"
+        )
+        return ReelhouseError(message, code="offsets_expired")
+    if "UnknownTopicOrPartition" in text:
+        message = f"a topic of the bronze stream does not exist on {servers}; create it again"
+        return ReelhouseError(message, code="topic_missing")
+    if layer == "bronze" and ("TimeoutException" in text or "org.apache.kafka" in text):
+        message = f"no Kafka broker answers at {servers}; start it, or correct kafka.bootstrap_servers"
+        return ReelhouseError(message, code="broker_unreachable")
+    if (lacking := lacking_on_workers(text)) is not None:
+        return lacking
+    # The last cause is what went wrong; the others say where.
+    last = _causes(error)[-1]
+    in_python = re.findall(r"^[\w.]+(?:Error|Exception): .*", last, re.M) if "Traceback" in last else []
+    found = re.search(r"terminated with exception: (.*)", last)
+    sentence = found.group(1) if found else last.strip().partition("\n")[0]
+    sentence = (in_python[-1] if in_python else sentence)[:300]
+    return ReelhouseError(f"the {layer} stream failed: {sentence}", code="stream_failed")
+
+
+def _causes(error: Exception) -> list[str]:
+    """What Spark says went wrong, and the causes under it, down to the last."""
+    found, cause = [str(error)], getattr(error, "_origin", None)
+    while cause is not None:
+        found.append(str(cause.toString()))
+        cause = cause.getCause()
+    return found

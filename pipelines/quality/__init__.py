@@ -1,0 +1,1 @@
+"""What the tables are checked for: rules of rows, figures within bounds, and their suites."""

@@ -1,0 +1,121 @@
+"""Under spark-submit: what it has set, what the cluster must have, and how it asks to stop.
+
+spark-submit starts Java, and Java starts this Python. So Java's settings are there before ours, and signals
+reach Java only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import ReelhouseError
+
+_NEEDED_CLASSES = {
+    "io.delta.sql.DeltaSparkSessionExtension": "Delta Lake",
+    "org.apache.spark.sql.kafka010.KafkaSourceProvider": "Spark's Kafka source",
+    "org.apache.spark.sql.avro.AvroFileFormat": "Spark's Avro",
+}
+GIVE_JARS = 'give them to spark-submit with --packages "$(python -m pipelines.jars packages)"'
+# Lists, to which a user's own settings are added instead of replacing ours.
+_LISTS = {"spark.sql.extensions": ",", "spark.executor.extraJavaOptions": " "}
+
+
+def is_submitted() -> bool:
+    """Whether spark-submit started this process, in whatever deploy mode."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def given_settings() -> dict[str, str]:
+    """What spark-submit was told: its options, `--conf` and spark-defaults.conf."""
+    from pyspark import SparkConf, SparkContext
+
+    SparkContext._ensure_initialized()  # Java knows the settings: without it SparkConf holds nothing
+    given = dict(SparkConf().getAll())
+    # Nobody chose it: spark-submit names an application after its file.
+    if given.get("spark.app.name") == Path(sys.argv[0]).name:
+        del given["spark.app.name"]
+    return given
+
+
+def laid_over(settings: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """The settings, with those that were given in their place, or before them where they are lists."""
+    merged = dict(settings) | dict(given)
+    for key, separator in _LISTS.items():
+        if key in settings and given.get(key):
+            named = {part.partition("=")[0] for part in given[key].split(separator)}
+            ours = [p for p in settings[key].split(separator) if p.partition("=")[0] not in named]
+            merged[key] = separator.join([given[key], *ours])
+    return merged
+
+
+def require_jars() -> None:
+    """Look for the jars before anything is asked of the cluster. Raises ReelhouseError (`jars_missing`)."""
+    from py4j.protocol import Py4JJavaError
+    from pyspark import SparkContext
+
+    jvm: Any = SparkContext._jvm
+    loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
+    for name, what in _NEEDED_CLASSES.items():
+        try:
+            loader.loadClass(name)
+        except Py4JJavaError as error:
+            message = f"Spark was started without the jars of {what}; {GIVE_JARS}"
+            raise ReelhouseError(message, code="jars_missing") from error
+
+
+def lacking_on_workers(text: str) -> ReelhouseError | None:
+    """What a failure says that the workers lack, in a sentence (`jars_missing`, `package_missing`)."""
+    package = re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", text)
+    if package:
+        message = (
+            f"the workers' Python has no {package.group(1)}; install it there, or ship an environment with "
+            "--archives: see docs/cluster.md"
+        )
+        return ReelhouseError(message, code="package_missing")
+    name = re.search(r"(?:ClassNotFoundException|NoClassDefFoundError): ([\w.$/]+)", text)
+    # Java's other way to say it: the class whose function it was asked to read is not there.
+    if name or "cannot assign instance of java.lang.invoke.SerializedLambda" in text:
+        missing = f" (there is no {name.group(1)})" if name else ""
+        return ReelhouseError(f"the workers lack jars{missing}; {GIVE_JARS}", code="jars_missing")
+    return None
+
+
+def take_wheels() -> None:
+    """Let the workers' Python import from a wheel of `--py-files`: PySpark knows only zip, egg and jar."""
+    from pyspark import SparkContext
+
+    if ".whl" not in SparkContext.PACKAGE_EXTENSIONS:
+        SparkContext.PACKAGE_EXTENSIONS = (*SparkContext.PACKAGE_EXTENSIONS, ".whl")
+
+
+def on_java_signals(stop: Callable[[], None]) -> None:
+    """Call `stop` when Java gets SIGTERM or SIGINT, which would end it, and this process with it."""
+    from pyspark import SparkContext
+    from pyspark.java_gateway import ensure_callback_server_started
+
+    gateway: Any = SparkContext._gateway
+    ensure_callback_server_started(gateway)
+    for name in ("TERM", "INT"):
+        signal = gateway.jvm.sun.misc.Signal
+        signal.handle(signal(name), _Handler(stop))
+
+
+class _Handler:
+    """A Java signal handler in Python."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+
+    def handle(self, _: Any) -> None:
+        """Called by Java, in a thread of its own."""
+        self._stop()
+
+    class Java:
+        """What py4j asks for: the interface."""
+
+        implements = ("sun.misc.SignalHandler",)

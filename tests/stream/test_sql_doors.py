@@ -1,0 +1,294 @@
+"""The tables by name from spark-sql, JDBC and Spark Connect, and by path without a JVM, as the streams write.
+
+The commands are those of docs/sql.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pytest
+from deltalake import DeltaTable
+from embedded_broker import broker_config, free_ports
+from in_parts import publish_and_run
+from lake_rows import _value
+from postgres import PASSWORD, USER, Postgres, postgres
+
+from pipelines import broker
+from pipelines.config import Config
+from pipelines.declare import Table
+from pipelines.engine.lake import Lake
+from pipelines.engine.names import register
+from pipelines.errors import ReelhouseError
+from pipelines.produce import produce
+from pipelines.simulate.write import write_simulation
+from pipelines.tables import TABLES
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+pytestmark = pytest.mark.stream
+_START_SECONDS = 120
+_WAIT_SECONDS = 240
+_THRIFT = "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"
+_CONNECT = "org.apache.spark.sql.connect.service.SparkConnectServer"
+_PLAYS = "SELECT sum(plays) AS plays FROM gold.media_daily"
+_CLIENT = f"""
+import sys
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.remote(sys.argv[1]).getOrCreate()
+print(spark.sql("{_PLAYS}").first()[0])
+"""
+
+
+@dataclass
+class Ran:
+    """A lake with a simulation in it, and its broker."""
+
+    config: Config
+    lake: Lake
+    folder: Path
+    conf: Path
+
+    def plays(self) -> int:
+        """What the streams' own session says."""
+        return int(
+            self.lake.spark.sql(f"SELECT sum(plays) FROM delta.`{self.lake.root}/gold/media_daily`").first()[
+                0
+            ]
+        )
+
+    def python(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return run_command([sys.executable, "-m", *arguments], self.folder, **environment)
+
+    def sql(self, query: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = ("pipelines.cli.main", "--conf", str(self.conf), "sql", "--format", "json", query)
+        return self.python(*command, **environment)
+
+
+def run_command(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def ran(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
+    folder = tmp_path_factory.mktemp("doors")
+    config = broker_config(folder, partitions=1)
+    write_simulation(folder, users=5, days=1, seed=3)
+    conf = folder / "conf.toml"
+    conf.write_text(
+        f'[storage]\nroot = "{config.storage.root}"\n'
+        f'[kafka]\nbootstrap_servers = "{config.kafka.bootstrap_servers}"\n'
+        "[stream]\nrules_minutes = 0\n"
+    )
+    broker.start(config)
+    try:
+        publish_and_run(spark, config, folder, parts=1)
+        yield Ran(config, Lake.of(spark, config), folder, conf)
+    finally:
+        broker.stop(config)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.full_name)
+def test_readers_without_a_jvm_see_what_spark_sees(ran: Ran, table: Table) -> None:
+    seen = DeltaTable(ran.lake.path(table))
+    expected = _checksum(row.asDict(recursive=True) for row in ran.lake.read(table).collect())
+    assert _checksum(seen.to_pyarrow_table().to_pylist()) == expected
+    rows = seen.to_pyarrow_dataset()  # DuckDB finds it by its name
+    assert _checksum(duckdb.sql("SELECT * FROM rows").to_arrow_table().to_pylist()) == expected
+    assert rows.count_rows() == expected[0]
+
+
+def _checksum(rows: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> tuple[int, str]:
+    lines = sorted(json.dumps(_plain(row), sort_keys=True) for row in rows)
+    return len(lines), hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return bytes(value).hex() if isinstance(value, bytes | bytearray) else _value(value)
+
+
+def test_a_name_that_is_another_lakes_is_refused(ran: Ran, tmp_path: Path) -> None:
+    table = TABLES[0]
+    assert register(ran.lake, ran.config, [table]) == [table]
+    assert register(ran.lake, ran.config, [table]) == [table]  # as often as wanted
+    other = Lake(ran.lake.spark, str(tmp_path))
+    other.create([table])
+    with pytest.raises(ReelhouseError, match=f"has {table.full_name} of another lake") as refused:
+        register(other, ran.config, [table])
+    assert refused.value.code == "catalog_of_another_lake"
+    ran.lake.spark.sql(f"DROP DATABASE {table.layer} CASCADE")
+    assert ran.lake.exists(table), "the files are gone with the name"
+
+
+def test_a_derby_in_the_folder_names_the_tables_for_spark_sql(ran: Ran) -> None:
+    for _ in range(2):  # again after new tables: it changes only what is missing
+        written = ran.python("pipelines.spark_conf", "spark", "conf.toml")
+        assert written.stdout.startswith(f"{len(TABLES)} tables named"), written.stderr
+    command = [_program("spark-sql"), "-S", "-e", f"{_PLAYS}; DESCRIBE gold.media_daily"]
+    answered = run_command(command, ran.folder, SPARK_CONF_DIR=str(ran.folder / "spark"))
+    lines = answered.stdout.splitlines()
+    assert lines[0] == str(ran.plays()), answered.stderr
+    assert any("Playbacks that started (count)." in line for line in lines), answered.stdout
+    # Who has the variable set needs no metastore for our own commands.
+    shutil.move(ran.folder / "spark" / "metastore", ran.folder / "aside")
+    (ran.folder / "spark" / "metastore").write_text("not a database")
+    answered = ran.sql(_PLAYS, SPARK_CONF_DIR=str(ran.folder / "spark"))
+    assert json.loads(answered.stdout) == {"plays": ran.plays()}, answered.stderr
+
+
+def test_two_servers_and_sql_share_a_catalogue_while_a_stream_writes(ran: Ran) -> None:
+    with postgres() as server, contextlib.ExitStack() as running:
+        ran.conf.write_text(ran.conf.read_text() + f'[catalog]\nurl = "{server.url}"\nusername = "{USER}"\n')
+        environment = {"REELHOUSE_CATALOG__PASSWORD": PASSWORD}
+        thrift, connect = free_ports(2)
+        written = ran.python("pipelines.spark_conf", "shared", "conf.toml", **environment)
+        assert written.returncode == 0, written.stderr
+        confs = ("--conf", f"spark.hadoop.hive.server2.thrift.port={thrift}")
+        running.enter_context(_server(ran, _THRIFT, thrift, *confs))
+        confs = ("--conf", f"spark.connect.grpc.binding.port={connect}")
+        running.enter_context(_server(ran, _CONNECT, connect, *confs))
+        stream = running.enter_context(_streams(ran, environment))
+        before = ran.plays()
+        assert _by_jdbc(ran, thrift) == before
+        assert _by_connect(ran, connect) == before
+
+        _one_more_play(ran)
+        assert _by_jdbc(ran, thrift) == before + 1
+        assert _by_connect(ran, connect) == before + 1
+        answered = ran.sql(_PLAYS, **environment)
+        assert json.loads(answered.stdout) == {"plays": before + 1}, answered.stderr
+
+        _a_catalogue_that_is_down(ran, server, environment)
+        assert stream.poll() is None, "the streams have ended"
+
+
+def _a_catalogue_that_is_down(ran: Ran, server: Postgres, environment: dict[str, str]) -> None:
+    """`sql` says so in a sentence; the streams go on."""
+    server.stop()
+    refused = ran.sql(_PLAYS, **environment)
+    assert refused.returncode == 1
+    sentence = refused.stderr.strip().splitlines()[-1]
+    assert sentence.startswith(f"reelhouse: the catalogue {server.url} does not answer"), refused.stderr
+    assert "start it, or correct catalog.url" in sentence
+    assert PASSWORD not in refused.stderr
+    _one_more_play(ran)
+
+
+def _one_more_play(ran: Ran) -> None:
+    """Publish one, and wait until the streams have it in gold."""
+    before, deadline = ran.plays(), time.monotonic() + _WAIT_SECONDS
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    event = {"userId": f"late-{now}", "action": "play", "timestamp": now, "mediaId": "door"}
+    (ran.folder / "play.ndjson").write_text(json.dumps(event) + "\n")
+    produce(ran.config, [ran.folder / "play.ndjson"])
+    while ran.plays() == before and time.monotonic() < deadline:
+        time.sleep(1)
+    assert ran.plays() == before + 1
+
+
+@contextlib.contextmanager
+def _server(ran: Ran, main: str, port: int, *confs: str) -> Iterator[None]:
+    command = [_program("spark-submit"), *confs, "--class", main, "spark-internal"]
+    with _process(command, ran.folder, {"SPARK_CONF_DIR": str(ran.folder / "shared")}, main) as process:
+        deadline = time.monotonic() + _START_SECONDS
+        while not _listens(port):
+            log = (ran.folder / f"{main}.log").read_text(errors="replace")[-3000:]
+            assert process.poll() is None, f"{main} ended:\n{log}"
+            assert time.monotonic() < deadline, f"{main} does not listen:\n{log}"
+            time.sleep(0.2)
+        yield
+
+
+@contextlib.contextmanager
+def _streams(ran: Ran, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "pipelines.cli.main", "--conf", "conf.toml", "run"]
+    with _process(command, ran.folder, environment, "run") as process:
+        yield process
+
+
+@contextlib.contextmanager
+def _process(
+    command: list[str], folder: Path, environment: dict[str, str], name: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of its own group, which ends with the block, with all that it has started."""
+    with (folder / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=os.environ | environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _by_jdbc(ran: Ran, port: int) -> int:
+    url = f"jdbc:hive2://127.0.0.1:{port}"
+    command = [_program("beeline"), "-u", url, "--silent=true", "--outputformat=csv2", "--showHeader=false"]
+    answered = run_command([*command, "-e", _PLAYS], ran.folder)
+    assert answered.returncode == 0, answered.stderr
+    return int(answered.stdout.split()[-1])
+
+
+def _by_connect(ran: Ran, port: int) -> int:
+    """From an environment that has the pure-Python client only."""
+    client = ran.folder / "client"
+    if not client.is_dir():
+        subprocess.run([sys.executable, "-m", "venv", client], check=True)
+        install = [
+            client / "bin" / "pip",
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            "pyspark-client==4.1.1",
+        ]
+        subprocess.run(install, check=True)
+    command = [str(client / "bin" / "python"), "-c", _CLIENT, f"sc://127.0.0.1:{port}"]
+    answered = run_command(command, ran.folder, PYTHONPATH="", SPARK_HOME="")
+    assert answered.returncode == 0, answered.stderr
+    return int(answered.stdout)
+
+
+def _program(name: str) -> str:
+    spec = importlib.util.find_spec("pyspark")
+    assert spec is not None
+    assert spec.origin is not None
+    return str(Path(spec.origin).parent / "bin" / name)
