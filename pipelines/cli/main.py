@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        return _unexpected(error, shared.debug)
+        return _unexpected(error, shared)
 
 
 def _usage(error: click.ClickException) -> int:
@@ -151,12 +151,27 @@ def _usage(error: click.ClickException) -> int:
     return _fail(f"{sentence[:1].lower()}{sentence[1:]}; see `{path} --help`", error.exit_code, False)
 
 
-def _unexpected(error: Exception, debug: bool) -> int:
+def _unexpected(error: Exception, shared: Session) -> int:
+    debug = shared.debug
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return _fail("the disk is full; free some space and try again", 1, debug)
+    if (known := _of_storage(error, shared)) is not None:
+        return _fail(str(known), known.exit_code, debug)
     lines = str(error).strip().splitlines()
     sentence = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     return _fail(f"{sentence}{'' if debug else '; run with --debug for the traceback'}", 1, debug)
+
+
+def _of_storage(error: Exception, shared: Session) -> ReelhouseError | None:
+    """The sentence when Spark failed at the storage: any statement may be the one that meets it."""
+    if "pyspark" not in sys.modules:
+        return None
+    from pipelines.engine.storage_errors import causes, storage_failure
+
+    try:
+        return storage_failure(shared.config().storage.location, "\n".join(causes(error)))
+    except Exception:  # Java has gone, and tells no causes
+        return None
 
 
 def _fail(sentence: str, code: int, debug: bool) -> int:

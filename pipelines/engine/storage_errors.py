@@ -39,6 +39,16 @@ def storage_failure(root: str, text: str) -> ReelhouseError | None:
     return None
 
 
+def causes(error: Exception) -> list[str]:
+    """What an error says went wrong, and of Spark's the causes under it, down to the last."""
+    found = [str(error)]
+    cause = getattr(error, "_origin", None) or getattr(error, "java_exception", None)
+    while cause is not None:
+        found.append(str(cause.toString()))
+        cause = cause.getCause()
+    return found
+
+
 def unwritable(root: str, error: Exception) -> ReelhouseError:
     """What a failed write to the root means, in a sentence."""
     text = str(error)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 
 from pipelines.config import Config
-from pipelines.engine.storage_errors import storage_failure
+from pipelines.engine.storage_errors import causes, storage_failure
 from pipelines.errors import ReelhouseError
 from pipelines.submitted import lacking_on_workers
 
 
 def explained(layer: str, error: Exception, root: str, config: Config) -> ReelhouseError:
     """The sentence for what ended a layer's stream into `root`."""
-    text = "\n".join(_causes(error))
+    text = "\n".join(causes(error))
     servers = config.kafka.bootstrap_servers
     known = storage_failure(root, text)
     if known is not None:
@@ -35,18 +35,9 @@ def explained(layer: str, error: Exception, root: str, config: Config) -> Reelho
     if (lacking := lacking_on_workers(text)) is not None:
         return lacking
     # The last cause is what went wrong; the others say where.
-    last = _causes(error)[-1]
+    last = causes(error)[-1]
     in_python = re.findall(r"^[\w.]+(?:Error|Exception): .*", last, re.M) if "Traceback" in last else []
     found = re.search(r"terminated with exception: (.*)", last)
     sentence = found.group(1) if found else last.strip().partition("\n")[0]
     sentence = (in_python[-1] if in_python else sentence)[:300]
     return ReelhouseError(f"the {layer} stream failed: {sentence}", code="stream_failed")
-
-
-def _causes(error: Exception) -> list[str]:
-    """What Spark says went wrong, and the causes under it, down to the last."""
-    found, cause = [str(error)], getattr(error, "_origin", None)
-    while cause is not None:
-        found.append(str(cause.toString()))
-        cause = cause.getCause()
-    return found

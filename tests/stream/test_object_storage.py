@@ -137,9 +137,10 @@ def test_the_truth_comes_out_through_a_second_writer_and_a_key_that_expires(
     finally:
         first.kill()
 
-    code, _, err = lake.reelhouse(key, "sql", "SELECT 1")
-    assert code == 1
-    assert "the object storage refuses access to s3a://" in err.strip().splitlines()[-1], err
+    for verb in (["sql", "SELECT 1"], ["tables"], ["reconcile"]):
+        code, _, err = lake.reelhouse(key, *verb)
+        assert code == 1
+        assert "the object storage refuses access to s3a://" in err.strip().splitlines()[-1], err
     code, _, err = lake.reelhouse(renewed, "run", "--available-now")
     assert code == 0, err
     assert f"process {first.pid} on" in err, "it has not waited for the lease of the first"
