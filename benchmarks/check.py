@@ -30,7 +30,7 @@ def measure(folder: Path) -> None:
     def aggregate() -> None:
         for table in tables:
             names = [f"`{c.name}`" for c in table.columns if "array" not in c.type]
-            parts = [f"count({n}), min({n}), max({n})" for n in names]
+            parts = [f"{figure}({n})" for n in names for figure in ("count", "min", "max")]
             lake.read(table).selectExpr("count(*)", *parts).collect()
 
     plain, checked = _best(aggregate), _best(lambda: check(lake, config, tables, Checks()))
