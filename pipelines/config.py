@@ -33,6 +33,11 @@ class Storage(_Section):
         root = self.root.rstrip("/")
         return root if "://" in root else str(Path(root).resolve())
 
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether the lake is a folder: of this machine, or one that all machines see."""
+        return "://" not in self.root
+
 
 class Topics(_Section):
     """The topics' names."""

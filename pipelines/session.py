@@ -25,7 +25,8 @@ _AVRO_LIMITS = {
     "org.apache.avro.limits.collectionItems.maxLength": str(1 << 20),
 }
 _LIMITED = " ".join(f"-D{key}={value}" for key, value in _AVRO_LIMITS.items())
-_JAVA_OPTIONS = "-XX:+UseParallelGC -Duser.timezone=UTC"
+# VFORK: Hadoop starts a `chmod` for a file that it makes, without a helper process before each.
+_JAVA_OPTIONS = "-XX:+UseParallelGC -Duser.timezone=UTC -Djdk.lang.Process.launchMechanism=VFORK"
 _OWN = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.sources.default": "delta",
@@ -48,6 +49,8 @@ _OWN = {
     "spark.sql.codegen.cache.maxEntries": "2000",
     # Records in doubt may be large: few of them at a time go to the referee.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "2000",
+    # Where in Python an expression was made: three more calls of Java for each, half a second in a round.
+    "spark.python.sql.dataFrameDebugging.enabled": "false",
     "spark.executor.extraJavaOptions": _LIMITED,
 }
 # What results depend on: spark-submit and a cluster's spark-defaults.conf do not change it.
@@ -66,6 +69,17 @@ _ALONE = {
     "spark.ui.showConsoleProgress": "false",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
+}
+# Without Hadoop's native library its usual classes start a process (readlink, chmod) some 150 times in a
+# round of small batches, a fifth of its time. These do the same by Java's own calls, but for some chmod; the
+# checksum file beside each file, which Delta and Parquet do not need, goes with them.
+_ON_DISK = {
+    "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+    "spark.hadoop.fs.AbstractFileSystem.file.impl": "org.apache.hadoop.fs.local.RawLocalFs",
+    "spark.delta.logStore.file.impl": "io.delta.storage.LocalLogStore",
+    "spark.sql.streaming.checkpointFileManagerClass": (
+        "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+    ),
 }
 # Keys in spark.conf first, then the usual places: environment, profile, web identity, container, instance.
 _S3A_CREDENTIALS = (
@@ -123,6 +137,7 @@ def open_session(config: Config, name: str, *, with_catalog: bool = False) -> Sp
 def spark_settings(config: Config, *, with_catalog: bool) -> dict[str, str]:
     """Spark's properties of a session with these tables."""
     own = _OWN | _NEEDED | {"spark.sql.shuffle.partitions": str(config.spark.shuffle_partitions)}
+    own |= _ON_DISK if config.storage.is_on_disk else {}
     own |= _S3A if _is_on_s3(config) else {}
     own |= metastore_settings(config) if with_catalog else {}
     if submitted.is_submitted():  # it brings master and jars
