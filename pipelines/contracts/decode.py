@@ -2,12 +2,15 @@
 
 Guarantee: what `decode` accepts, the contract accepts, and the row is the event's. What it does not accept is
 in doubt, not refused: the referee (`pipelines.contracts.referee`) decides those few.
+
+Expressions are made once in a process and used for every batch: there are some 800 of them, each a few calls
+of Java, which took longer than to decode a small batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import reduce
+from functools import cache, reduce
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
@@ -64,15 +67,21 @@ def decode(records: DataFrame, limits: Limits, version: Column | None = None) ->
     it overrides what the record tells, and nothing of the text is in doubt. No row is lost.
     """
     is_canonical = version is not None
-    is_small, value = F.length("value") <= limits.max_bytes, F.col("value")
-    parsed = [
-        F.when(is_small, parsed_text(t, value, is_canonical)).alias(struct_name(t)) for t in event_types()
-    ]
-    frame = records.select("*", *parsed, headers_told())
+    frame = records.select("*", *_parsed(limits.max_bytes, is_canonical), headers_told())
     told = frame.withColumn("schema_version", _told_version() if version is None else version)
     return finished(told, limits, is_canonical)
 
 
+@cache
+def _parsed(max_bytes: int, is_canonical: bool) -> tuple[Column, ...]:
+    """The struct of each event type, from the record's value."""
+    is_small, value = F.length("value") <= max_bytes, F.col("value")
+    return tuple(
+        F.when(is_small, parsed_text(t, value, is_canonical)).alias(struct_name(t)) for t in event_types()
+    )
+
+
+@cache
 def headers_told() -> Column:
     """The headers that tell something of the event, as one column, which `finished` drops."""
     told = {name: header(name) for name in (_VERSION_HEADER, "ce_source", "ce_id")}
@@ -130,11 +139,13 @@ def version_in_header() -> Column:
     return F.when(told.isNotNull(), number)
 
 
+@cache
 def _told_version() -> Column:
     fields = [F.col(f"{struct_name(t)}.schemaVersion") for t in event_types()]
     return F.coalesce(version_in_header(), *fields, F.lit(1))
 
 
+@cache
 def _accepted(limits: Limits, is_canonical: bool) -> Column:
     moment, recorded = F.col("occurred_at"), F.col("timestamp")
     seconds = int(limits.future.total_seconds())
@@ -190,6 +201,7 @@ def _field_conditions(field: dict[str, Any], column: Column, is_canonical: bool)
     return found
 
 
+@cache
 def _identity() -> Column:
     """`eventId`, else `ce_source` + `ce_id`, else SHA-256 over the type and the canonical fields."""
     given = [_of_version(t, "eventId") for t in event_types() if "eventId" in all_fields(t)]
@@ -212,6 +224,7 @@ def _digest(event_type: str) -> Column:
     return F.when(root.isNotNull(), F.sha2(F.concat_ws("\n", F.lit(event_type), *escaped), 256))
 
 
+@cache
 def field(event_type: str, path: str) -> Column:
     """A contract's field by its path (`device.platform`), null where the version does not declare it.
 

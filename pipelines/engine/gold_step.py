@@ -57,38 +57,41 @@ class _Computation:
 
     def run(self, batch: DataFrame) -> None:
         columns = playbacks.ACTION_COLUMNS
-        new_rows = batch.where(F.col("change") == ACTION)
         recent_rows = self._read(state.RECENT_ACTIONS).select(F.lit(RECENT).alias("change"), *columns)
-        # By user, as the playbacks need them: nothing is moved again.
-        at_hand = hold(new_rows.unionByName(recent_rows).repartition("user_id"))
-        uploads = batch.where(F.col("change") == UPLOAD)
-        facts = self._facts(at_hand.unionByName(uploads))
-        new = at_hand.where(F.col("change") == ACTION).select(*columns)
-        catalog = self._catalog(uploads, facts)
+        # By user, as the playbacks need them: nothing is moved again. The batch is read only here: each time
+        # Spark would read all of its files.
+        read = hold(batch.unionByName(recent_rows).repartition("user_id"))
+        facts = self._facts(read)
+        new = read.where(F.col("change") == ACTION).select(*columns)
+        catalog = self._catalog(read.where(F.col("change") == UPLOAD), facts)
         touched = self._touched(new, facts, catalog)
-        actions, outside, old_finals = self._context(at_hand.select(*columns), touched)
+        at_hand = read.where(F.col("change") != UPLOAD).select(*columns)
+        actions, outside, old_finals = self._context(at_hand, touched)
 
         def compute() -> DataFrame:
             clock = self._one(clock=facts.clock)
             rows = playbacks.playbacks(actions, catalog.durations, clock, self.jitter_seconds)
             return hold(rows if outside is None else rows.join(outside, "playback_id", "left_anti"))
 
-        computed, news = together(compute, lambda: self._news(new, facts))
         old = self._read(playbacks.TABLE).where("NOT is_final")
         if old_finals is not None:
             old = old.unionByName(old_finals)
-        differences = gold_writes.differences(new, old, computed, news)
+        computed, news, less = together(
+            compute, lambda: self._news(new, facts), lambda: gold_writes.taken_back(old)
+        )
+        differences = gold_writes.differences(new, less, computed, news)
         writes = gold_writes.GoldWrites(self.batch)
-        # What people wait for comes first. The state comes last: until then a replay finds what this attempt
-        # found.
+        # What people wait for comes first. Of the others the order does not matter: a replay reads what was
+        # pinned, and writes no table twice.
         writes.media_daily(differences)
+        horizon = self._one(horizon=facts.horizon)
         together(
+            lambda: writes.recent_actions(state.recent_actions(actions, computed, horizon)),
             lambda: writes.playbacks(computed, old_finals),
             lambda: writes.audience_daily(differences, news),
             lambda: writes.catalog(catalog.held, catalog.rows, news),
             lambda: writes.counted_once(news),
         )
-        writes.recent_actions(state.recent_actions(actions, computed, self._one(horizon=facts.horizon)))
 
     def _read(self, table: Table) -> DataFrame:
         return self.batch.read(table)

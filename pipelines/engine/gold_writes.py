@@ -17,12 +17,17 @@ from pipelines.gold.additive import measures_of, sum_up
 _FEW_ROWS = 2_000
 
 
-def differences(new: DataFrame, old: DataFrame, computed: DataFrame, news: DataFrame) -> DataFrame:
-    """What to add to `gold.media_daily`: new rows less former rows, without those that stay the same."""
+def taken_back(old: DataFrame) -> DataFrame:
+    """What former rows of playbacks have added to `gold.media_daily`, to take it back."""
+    return hold(sum_up(media_daily.TABLE, media_daily.of_playbacks(old, -1)))
+
+
+def differences(new: DataFrame, less: DataFrame, computed: DataFrame, news: DataFrame) -> DataFrame:
+    """What to add to `gold.media_daily`: new rows and `less`, without those that stay the same."""
     viewers = news.where("kind = 'viewer'").select("media_id", "event_date", "user_id")
     parts = (
         media_daily.of_playbacks(computed)
-        .unionByName(media_daily.of_playbacks(old, -1))
+        .unionByName(less)
         .unionByName(media_daily.of_skips(new))
         .unionByName(media_daily.of_viewers(viewers))
     )
@@ -31,7 +36,7 @@ def differences(new: DataFrame, old: DataFrame, computed: DataFrame, news: DataF
 
 @dataclass(frozen=True)
 class GoldWrites:
-    """The writes of one batch; they may run side by side, the state's last."""
+    """The writes of one batch; they may run side by side."""
 
     batch: Batch
 
@@ -89,11 +94,12 @@ class GoldWrites:
         """Replace the rows of media with new uploads, and tell first plays; nothing when there are none."""
         table = media_catalog.TABLE
         firsts = news.where("kind = 'media'").select("media_id", F.col("first_at").alias("earlier"))
-        if changed is None and firsts.isEmpty():
-            return
         rows = held
         if changed is not None:
             rows = rows.join(changed, "media_id", "left_anti").unionByName(changed)
+        # Also media without an upload are played: they have no row.
+        elif firsts.join(held, "media_id", "left_semi").isEmpty():
+            return
         first = F.least("first_play_at", "earlier").alias("first_play_at")
         others = [c for c in table.column_names if c != "first_play_at"]
         updated = rows.join(firsts, "media_id", "left").select(*others, first)
@@ -104,7 +110,7 @@ class GoldWrites:
         self.batch.lake.append(state.COUNTED_ONCE, news, self.batch.txn(state.COUNTED_ONCE))
 
     def recent_actions(self, kept: DataFrame) -> None:
-        """Remember the actions that may still decide a playback: the last write of a batch."""
+        """Remember the actions that may still decide a playback."""
         self.batch.lake.overwrite(state.RECENT_ACTIONS, kept, self.batch.txn(state.RECENT_ACTIONS))
 
 

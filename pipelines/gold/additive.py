@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
@@ -34,12 +35,17 @@ def sum_up(table: Table, parts: DataFrame) -> DataFrame:
 
 def part(table: Table, rows: DataFrame, keys: Sequence[SparkColumn], **measures: SparkColumn) -> DataFrame:
     """Partial rows: `keys` in the table's order, and the measures given; the others are 0."""
+    told = {name: F.coalesce(measure, F.lit(0)) for name, measure in measures.items()}
     given = [
-        F.coalesce(measures.get(m.name, F.lit(0)), F.lit(0)).cast(m.type).alias(m.name)
-        for m in measures_of(table)
+        told[m.name].cast(m.type).alias(m.name) if m.name in told else _nothing(m) for m in measures_of(table)
     ]
     named = [key.alias(name) for key, name in zip(keys, table.keys, strict=True)]
     return rows.select(*named, *given)
+
+
+@cache
+def _nothing(measure: Column) -> SparkColumn:
+    return F.lit(0).cast(measure.type).alias(measure.name)
 
 
 def beyond(measure: str, other: Table, counted: str, name: str) -> Measure:
