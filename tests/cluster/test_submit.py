@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
+import sql_servers
 from deltalake import DeltaTable
-from embedded_broker import broker_config
+from embedded_broker import broker_config, free_ports
 from lake_rows import assert_gold_is
 from network import network
 from standalone import WORKERS, Cluster, Submitter, build_wheel, events_named, tasks_by_worker
@@ -160,7 +161,8 @@ def test_all_layers_in_one_application_give_the_truth_though_a_worker_dies_in_mi
         _until(lambda: "bronze: " in log.read_text(), running, log)
         world.cluster.kill_worker(1)
         _until(lambda: "gold: " in log.read_text(), running, log)
-        _read_from_outside(submitter.config)
+        _read_from_outside(submitter.config, tmp_path)
+        assert running.poll() is None, "the streams have ended"
         running.send_signal(signal.SIGTERM)
         assert running.wait(60) == 0, log.read_text()
     finally:
@@ -176,16 +178,29 @@ def test_all_layers_in_one_application_give_the_truth_though_a_worker_dies_in_mi
     _check_is_green_until_a_fault_is_planted(lake, submitter.config)
 
 
-def _read_from_outside(config: Config) -> None:
-    """By `reelhouse sql` and by DuckDB, as the application runs; the servers' doors: test_sql_doors.py."""
+def _read_from_outside(config: Config, folder: Path) -> None:
+    """By every door as the application runs: `reelhouse sql`, the servers, and DuckDB without a JVM."""
     query = "SELECT count(*) AS days FROM gold.audience_daily"
-    command = [sys.executable, "-m", "pipelines.cli.main", "sql", "--format", "json", query]
-    environment = {**os.environ, "REELHOUSE_STORAGE__ROOT": config.storage.root}
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    audience_daily = DeltaTable(f"{config.storage.root}/gold/audience_daily").to_pyarrow_dataset()
-    days = duckdb.from_arrow(audience_daily).count("*").fetchall()
-    assert days == [(json.loads(told)["days"],)]
-    assert days > [(0,)]
+    audience = DeltaTable(f"{config.storage.root}/gold/audience_daily").to_pyarrow_dataset()
+    days = duckdb.from_arrow(audience).count("*").fetchall()[0][0]
+    assert days > 0
+    root = {"REELHOUSE_STORAGE__ROOT": config.storage.root}
+    told = _python(folder, root, "pipelines.cli.main", "sql", "--format", "json", query)
+    assert json.loads(told) == {"days": days}
+    named = folder / "named"
+    _python(folder, root, "pipelines.spark_conf", str(named))
+    # In turn: the names are in a Derby, which serves one process at a time.
+    jdbc, connect = free_ports(2)
+    with sql_servers.thrift(folder, named, jdbc):
+        assert sql_servers.by_jdbc(folder, jdbc, query) == days
+    with sql_servers.connect(folder, named, connect):
+        assert sql_servers.by_connect(folder, connect, query) == days
+
+
+def _python(folder: Path, environment: dict[str, str], *arguments: str) -> str:
+    done = sql_servers.run_command([sys.executable, "-m", *arguments], folder, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def _check_is_green_until_a_fault_is_planted(lake: Lake, config: Config) -> None:

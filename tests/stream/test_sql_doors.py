@@ -7,12 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import json
-import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
+import sql_servers
 from deltalake import DeltaTable
 from embedded_broker import broker_config, free_ports
 from in_parts import publish_and_run
@@ -43,17 +40,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 pytestmark = pytest.mark.stream
-_START_SECONDS = 120
 _WAIT_SECONDS = 240
-_THRIFT = "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"
-_CONNECT = "org.apache.spark.sql.connect.service.SparkConnectServer"
 _PLAYS = "SELECT sum(plays) AS plays FROM gold.media_daily"
-_CLIENT = f"""
-import sys
-from pyspark.sql import SparkSession
-spark = SparkSession.builder.remote(sys.argv[1]).getOrCreate()
-print(spark.sql("{_PLAYS}").first()[0])
-"""
 
 
 @dataclass
@@ -74,23 +62,11 @@ class Ran:
         )
 
     def python(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return run_command([sys.executable, "-m", *arguments], self.folder, **environment)
+        return sql_servers.run_command([sys.executable, "-m", *arguments], self.folder, **environment)
 
     def sql(self, query: str, **environment: str) -> subprocess.CompletedProcess[str]:
         command = ("pipelines.cli.main", "--conf", str(self.conf), "sql", "--format", "json", query)
         return self.python(*command, **environment)
-
-
-def run_command(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +128,8 @@ def test_a_derby_in_the_folder_names_the_tables_for_spark_sql(ran: Ran) -> None:
     for _ in range(2):  # again after new tables: it changes only what is missing
         written = ran.python("pipelines.spark_conf", "spark", "conf.toml")
         assert written.stdout.startswith(f"{len(TABLES)} tables named"), written.stderr
-    command = [_program("spark-sql"), "-S", "-e", f"{_PLAYS}; DESCRIBE gold.media_daily"]
-    answered = run_command(command, ran.folder, SPARK_CONF_DIR=str(ran.folder / "spark"))
+    command = [sql_servers.program("spark-sql"), "-S", "-e", f"{_PLAYS}; DESCRIBE gold.media_daily"]
+    answered = sql_servers.run_command(command, ran.folder, SPARK_CONF_DIR=str(ran.folder / "spark"))
     lines = answered.stdout.splitlines()
     assert lines[0] == str(ran.plays()), answered.stderr
     assert any("Playbacks that started (count)." in line for line in lines), answered.stdout
@@ -171,18 +147,17 @@ def test_two_servers_and_sql_share_a_catalogue_while_a_stream_writes(ran: Ran) -
         thrift, connect = free_ports(2)
         written = ran.python("pipelines.spark_conf", "shared", "conf.toml", **environment)
         assert written.returncode == 0, written.stderr
-        confs = ("--conf", f"spark.hadoop.hive.server2.thrift.port={thrift}")
-        running.enter_context(_server(ran, _THRIFT, thrift, *confs))
-        confs = ("--conf", f"spark.connect.grpc.binding.port={connect}")
-        running.enter_context(_server(ran, _CONNECT, connect, *confs))
+        named = ran.folder / "shared"
+        running.enter_context(sql_servers.thrift(ran.folder, named, thrift))
+        running.enter_context(sql_servers.connect(ran.folder, named, connect))
         stream = running.enter_context(_streams(ran, environment))
         before = ran.plays()
-        assert _by_jdbc(ran, thrift) == before
-        assert _by_connect(ran, connect) == before
+        assert sql_servers.by_jdbc(ran.folder, thrift, _PLAYS) == before
+        assert sql_servers.by_connect(ran.folder, connect, _PLAYS) == before
 
         _one_more_play(ran)
-        assert _by_jdbc(ran, thrift) == before + 1
-        assert _by_connect(ran, connect) == before + 1
+        assert sql_servers.by_jdbc(ran.folder, thrift, _PLAYS) == before + 1
+        assert sql_servers.by_connect(ran.folder, connect, _PLAYS) == before + 1
         answered = ran.sql(_PLAYS, **environment)
         assert json.loads(answered.stdout) == {"plays": before + 1}, answered.stderr
 
@@ -215,80 +190,7 @@ def _one_more_play(ran: Ran) -> None:
 
 
 @contextlib.contextmanager
-def _server(ran: Ran, main: str, port: int, *confs: str) -> Iterator[None]:
-    command = [_program("spark-submit"), *confs, "--class", main, "spark-internal"]
-    with _process(command, ran.folder, {"SPARK_CONF_DIR": str(ran.folder / "shared")}, main) as process:
-        deadline = time.monotonic() + _START_SECONDS
-        while not _listens(port):
-            log = (ran.folder / f"{main}.log").read_text(errors="replace")[-3000:]
-            assert process.poll() is None, f"{main} ended:\n{log}"
-            assert time.monotonic() < deadline, f"{main} does not listen:\n{log}"
-            time.sleep(0.2)
-        yield
-
-
-@contextlib.contextmanager
 def _streams(ran: Ran, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "pipelines.cli.main", "--conf", "conf.toml", "run"]
-    with _process(command, ran.folder, environment, "run") as process:
+    with sql_servers.process(command, ran.folder, environment, "run") as process:
         yield process
-
-
-@contextlib.contextmanager
-def _process(
-    command: list[str], folder: Path, environment: dict[str, str], name: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of its own group, which ends with the block, with all that it has started."""
-    with (folder / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=os.environ | environment, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _by_jdbc(ran: Ran, port: int) -> int:
-    url = f"jdbc:hive2://127.0.0.1:{port}"
-    command = [_program("beeline"), "-u", url, "--silent=true", "--outputformat=csv2", "--showHeader=false"]
-    answered = run_command([*command, "-e", _PLAYS], ran.folder)
-    assert answered.returncode == 0, answered.stderr
-    return int(answered.stdout.split()[-1])
-
-
-def _by_connect(ran: Ran, port: int) -> int:
-    """From an environment that has the pure-Python client only."""
-    client = ran.folder / "client"
-    if not client.is_dir():
-        subprocess.run([sys.executable, "-m", "venv", client], check=True)
-        install = [
-            client / "bin" / "pip",
-            "install",
-            "-q",
-            "--disable-pip-version-check",
-            "pyspark-client==4.1.1",
-        ]
-        subprocess.run(install, check=True)
-    command = [str(client / "bin" / "python"), "-c", _CLIENT, f"sc://127.0.0.1:{port}"]
-    answered = run_command(command, ran.folder, PYTHONPATH="", SPARK_HOME="")
-    assert answered.returncode == 0, answered.stderr
-    return int(answered.stdout)
-
-
-def _program(name: str) -> str:
-    spec = importlib.util.find_spec("pyspark")
-    assert spec is not None
-    assert spec.origin is not None
-    return str(Path(spec.origin).parent / "bin" / name)
