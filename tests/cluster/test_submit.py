@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 import sql_servers
+from ci_job import broken_checks, run_ci_job
 from deltalake import DeltaTable
 from embedded_broker import broker_config, free_ports
 from lake_rows import assert_gold_is
@@ -29,16 +30,13 @@ from standalone import WORKERS, Cluster, Submitter, build_wheel, events_named, t
 
 from pipelines import broker
 from pipelines.config import Config
-from pipelines.engine.check import check
 from pipelines.engine.lake import Lake
 from pipelines.engine.reconcile import reconcile_records
 from pipelines.engine.reconcile_gold import reconcile_gold
 from pipelines.gold import audience_daily
 from pipelines.jars import spark_jars
 from pipelines.produce import produce
-from pipelines.quality.suites import Checks
 from pipelines.simulate.write import write_simulation
-from pipelines.tables import GOLD, SILVER
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -162,7 +160,7 @@ def test_all_layers_in_one_application_give_the_truth_though_a_worker_dies_in_mi
         world.cluster.kill_worker(1)
         _until(lambda: "gold: " in log.read_text(), running, log)
         _read_from_outside(submitter.config, tmp_path)
-        assert running.poll() is None, "the streams have ended"
+        _a_second_application_is_refused(submitter, running)
         running.send_signal(signal.SIGTERM)
         assert running.wait(60) == 0, log.read_text()
     finally:
@@ -175,7 +173,7 @@ def test_all_layers_in_one_application_give_the_truth_though_a_worker_dies_in_mi
     assert_gold_is(lake, world.folder)
     assert reconcile_records(lake, submitter.config).findings == []
     assert reconcile_gold(lake)[0] == []
-    _check_is_green_until_a_fault_is_planted(lake, submitter.config)
+    _the_ci_job_is_green_until_a_fault_is_planted(lake, tmp_path)
 
 
 def _read_from_outside(config: Config, folder: Path) -> None:
@@ -203,14 +201,22 @@ def _python(folder: Path, environment: dict[str, str], *arguments: str) -> str:
     return done.stdout
 
 
-def _check_is_green_until_a_fault_is_planted(lake: Lake, config: Config) -> None:
-    def broken() -> set[str]:
-        found = check(lake, config, [*SILVER, *GOLD], Checks())
-        return {one.rule for one in found if one.violations and one.severity == "error"}
-
-    assert broken() == set()
+def _the_ci_job_is_green_until_a_fault_is_planted(lake: Lake, folder: Path) -> None:
+    green = run_ci_job(folder / "green", REELHOUSE_STORAGE__ROOT=lake.root)
+    assert green.returncode == 0, green.stderr
+    assert broken_checks(folder / "green") == []
     lake.append(audience_daily.TABLE, lake.read(audience_daily.TABLE).limit(1))
-    assert {"rows_with_a_repeated_key", "plays_beyond_media"} <= broken()
+    red = run_ci_job(folder / "red", audience_daily.TABLE.full_name, REELHOUSE_STORAGE__ROOT=lake.root)
+    assert red.returncode == 1, red.stderr
+    assert {"rows_with_a_repeated_key", "plays_beyond_media"} <= set(broken_checks(folder / "red"))
+
+
+def _a_second_application_is_refused(submitter: Submitter, first: subprocess.Popen[bytes]) -> None:
+    code, said = submitter.run(submitter.command("run", "--available-now"))
+    assert code == 1
+    sentence = said.splitlines()[-1]
+    assert sentence.startswith("reelhouse: another process writes the bronze layer already: process ")
+    assert first.poll() is None, "the first has ended"
 
 
 def _left(events: Path) -> list[str]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import pytest
+from ci_job import broken_checks, run_ci_job
 from pyspark.sql import Window
 from pyspark.sql import functions as F
 
@@ -284,22 +282,16 @@ def test_a_planted_fault_turns_the_verb_and_the_ci_job_red(
     simulated: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lake, _ = simulated
-    script = Path(__file__).resolve().parents[2] / "conf" / "ci" / "check.sh"
-    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": programs, "REELHOUSE_CHECK_DIR": str(tmp_path / "green")}
     names = ["gold.audience_daily"]
-    green = subprocess.run([script, *names], env=environment, capture_output=True, text=True, check=False)
+    green = run_ci_job(tmp_path / "green", *names)
     assert green.returncode == 0, green.stderr
     assert (tmp_path / "green" / "docs" / "index.html").is_file()
     table, version = audience_daily.TABLE, lake.version(audience_daily.TABLE)
     lake.overwrite(table, lake.read(table).withColumn("plays", F.col("plays") + 1))
     try:
-        environment["REELHOUSE_CHECK_DIR"] = str(tmp_path / "red")
-        red = subprocess.run([script, *names], env=environment, capture_output=True, text=True, check=False)
+        red = run_ci_job(tmp_path / "red", *names)
         assert red.returncode == 1, red.stderr
-        case = ElementTree.parse(tmp_path / "red" / "check.xml").find(".//testcase[failure]")
-        assert case is not None
-        assert case.get("name") == "plays_beyond_media"
+        assert broken_checks(tmp_path / "red") == ["plays_beyond_media"]
         capsys.readouterr()
         assert main(["check", "--format", "json", "--no-save", *names]) == 1
         rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
