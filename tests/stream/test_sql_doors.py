@@ -133,6 +133,13 @@ def test_a_derby_in_the_folder_names_the_tables_for_spark_sql(ran: Ran) -> None:
     lines = answered.stdout.splitlines()
     assert lines[0] == str(ran.plays()), answered.stderr
     assert any("Playbacks that started (count)." in line for line in lines), answered.stdout
+    notebook = f"""
+from pyspark.sql import SparkSession
+print(SparkSession.builder.getOrCreate().sql("{_PLAYS}").first()[0])
+"""
+    command = [sys.executable, "-c", notebook]
+    answered = sql_servers.run_command(command, ran.folder, SPARK_CONF_DIR=str(ran.folder / "spark"))
+    assert answered.stdout.split() == [str(ran.plays())], answered.stderr
     # Who has the variable set needs no metastore for our own commands.
     shutil.move(ran.folder / "spark" / "metastore", ran.folder / "aside")
     (ran.folder / "spark" / "metastore").write_text("not a database")
