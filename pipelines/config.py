@@ -21,6 +21,11 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+def is_folder(root: str) -> bool:
+    """Whether a lake's root is a folder: of this machine, or one that all machines see."""
+    return "://" not in root
+
+
 class Storage(_Section):
     """Where the tables and the streams' checkpoints live."""
 
@@ -31,12 +36,7 @@ class Storage(_Section):
     def location(self) -> str:
         """The root as every process can find it: a URI as it is, a folder's absolute path."""
         root = self.root.rstrip("/")
-        return root if "://" in root else str(Path(root).resolve())
-
-    @property
-    def is_on_disk(self) -> bool:
-        """Whether the lake is a folder: of this machine, or one that all machines see."""
-        return "://" not in self.root
+        return str(Path(root).resolve()) if is_folder(root) else root
 
 
 class Topics(_Section):

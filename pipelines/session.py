@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines import submitted
 from pipelines.catalog import connection_properties, metastore_settings
 from pipelines.class_archive import java_options
-from pipelines.config import Config
+from pipelines.config import Config, is_folder
 from pipelines.errors import ReelhouseError
 from pipelines.jars import postgresql_jars, s3a_jars, spark_jars
 from pipelines.java import require_java
@@ -143,7 +143,7 @@ def open_session(config: Config, name: str, *, with_catalog: bool = False) -> Sp
 def spark_settings(config: Config, *, with_catalog: bool) -> dict[str, str]:
     """Spark's properties of a session with these tables."""
     own = _OWN | _NEEDED | {"spark.sql.shuffle.partitions": str(config.spark.shuffle_partitions)}
-    own |= _ON_DISK if config.storage.is_on_disk else {}
+    own |= _ON_DISK if is_folder(config.storage.root) else {}
     own |= _S3A if _is_on_s3(config) else {}
     own |= metastore_settings(config) if with_catalog else {}
     if submitted.is_submitted():  # it brings master and jars

@@ -11,7 +11,7 @@ from typing import TypeVar
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from pipelines.config import Config
+from pipelines.config import Config, is_folder
 from pipelines.declare import Measure, Reads, Rule, Table
 from pipelines.engine.batch import hold
 from pipelines.engine.guard import only_writer
@@ -52,7 +52,7 @@ def save(lake: Lake, found: Sequence[Found]) -> bool:
 
     On a disk two processes may append to a table at a time, in object storage only one.
     """
-    if "://" not in lake.root:
+    if is_folder(lake.root):
         _append(lake, found)
         return True
     try:

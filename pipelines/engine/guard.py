@@ -14,7 +14,7 @@ from typing import IO
 
 from py4j.protocol import Py4JError
 
-from pipelines.config import Config
+from pipelines.config import Config, is_folder
 from pipelines.engine.lake import Lake
 from pipelines.engine.lease import is_supported, leases
 from pipelines.engine.storage_errors import unwritable
@@ -36,7 +36,7 @@ def only_writer(
     By a lock of the operating system, which ends with the process however it ends; on S3 by a lease. Other
     storages have neither, which is told: there the scheduler must keep a second writer away.
     """
-    if "://" not in lake.root:
+    if is_folder(lake.root):
         held: contextlib.AbstractContextManager[None] = _locks(lake.root, layers)
     elif _has_leases(lake):
         held = leases(lake, layers, _this_process(), report)
