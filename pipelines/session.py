@@ -51,6 +51,10 @@ _OWN = {
     "spark.hadoop.parquet.enable.dictionary#position_seconds": "false",
     # A batch has few days: a file open for each is cheaper than sorting the batch by day.
     "spark.sql.maxConcurrentOutputFileWriters": "32",
+    # Java does not compile a longer method (bytes): a plan fused into one would be interpreted, half as fast.
+    "spark.sql.codegen.hugeMethodLimit": "8000",
+    # A batch is kept for seconds: compressing it would take longer than reading it.
+    "spark.sql.inMemoryColumnarStorage.compressed": "false",
     # Plans repeat from batch to batch: keep what was compiled for them.
     "spark.sql.codegen.cache.maxEntries": "2000",
     # Records in doubt may be large: few of them at a time go to the referee.

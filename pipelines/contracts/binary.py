@@ -2,7 +2,7 @@
 
 As in `pipelines.contracts.decode`: what is accepted here, the contract accepts, and the row is the event's;
 what is not is in doubt, and the referee decides it. Avro is read by Spark's own expressions; Protobuf, for
-which Spark has no reader to be had, in Arrow batches by the official runtime.
+which Spark has no reader to be had, in Arrow batches.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pyspark.sql.avro.functions import from_avro, to_avro
 
 from pipelines.contracts import avro, protobuf_batches
 from pipelines.contracts.decode import (
-    NUMBER,
+    RAW,
     finished,
     header,
     headers_told,
@@ -31,7 +31,9 @@ from pipelines.contracts.referee import Limits
 from pipelines.contracts.schema_ids import MAGIC, PREFIX_BYTES, KnownSchema, Meanings
 
 JSON, AVRO, PROTOBUF, FRAMED = "json", "avro", "protobuf", "framed"
-_WIRE = "_wire"
+_WIRE, _TEXT, _MESSAGE = "_wire", "_text", "_message"
+# By encoding the column with a struct of every event type.
+_READ = {JSON: _TEXT, PROTOBUF: _MESSAGE}
 _MOST_KINDS = 200
 
 
@@ -84,15 +86,32 @@ def decode_binary(records: DataFrame, kinds: Iterable[Kind], meanings: Meanings,
     `kinds` are those to read: a record of another kind stays in doubt. No row is lost.
     """
     wanted = _contracts_of(kinds, meanings)
-    told = records.select("*", headers_told())
-    told = told.withColumn(_WIRE, _wire(meanings, limits))
-    is_protobuf = F.col(_WIRE)["encoding"].eqNullSafe(PROTOBUF)
-    parts = []
-    if wanted.get(PROTOBUF):
-        parts.append(_by_runtime(told.where(is_protobuf), meanings))
-        told = told.where(~is_protobuf)
-    parts.append(_by_spark(told, wanted.get(AVRO, set()), {c.event_type for c in wanted.get(JSON, set())}))
-    return finished(reduce(DataFrame.unionByName, parts).drop(_WIRE), limits)
+    told = records.select("*", headers_told()).withColumn(_WIRE, _wire(meanings, limits)).drop(*RAW)
+    wire = F.col(_WIRE)
+    read = [_raw(contract).alias(_raw_name(contract)) for contract in wanted.get(AVRO, ())]
+    if JSON in wanted:
+        text = F.when(wire["encoding"] == JSON, wire["payload"])
+        read.append(parsed_text(text).alias(_TEXT))
+    if PROTOBUF in wanted:
+        message = F.when(wire["encoding"] == PROTOBUF, wire["payload"])
+        parse = protobuf_batches.parser(wanted[PROTOBUF], meanings)
+        read.append(parse(F.col("event_type"), wire["version"], wire["id"], message).alias(_MESSAGE))
+    # A step of its own: each field would decode the bytes again.
+    step = told.select("*", *read)
+    structs = [_struct(t, wanted).alias(struct_name(t)) for t in event_types()]
+    version = (
+        F.coalesce(F.col(_MESSAGE)["version"], wire["version"]) if PROTOBUF in wanted else wire["version"]
+    )
+    parsed = step.select(*told.columns, *structs, version.alias("schema_version"))
+    return finished(parsed.drop(_WIRE), limits)
+
+
+def _struct(event_type: str, wanted: Mapping[str, Set[Contract]]) -> Column:
+    """The event's struct, whatever the record was encoded in; null where it is in doubt."""
+    name, by_avro = struct_name(event_type), [c for c in wanted.get(AVRO, ()) if c.event_type == event_type]
+    found = [_from_avro(contract, F.col(_WIRE)["payload"]) for contract in by_avro]
+    found += [F.col(column)[name] for encoded, column in _READ.items() if encoded in wanted]
+    return F.coalesce(*found, F.lit(None).cast(struct_type(event_type)))
 
 
 def _contracts_of(kinds: Iterable[Kind], meanings: Meanings) -> dict[str, set[Contract]]:
@@ -113,7 +132,7 @@ def _contracts_of(kinds: Iterable[Kind], meanings: Meanings) -> dict[str, set[Co
 
 
 def _wire(meanings: Meanings, limits: Limits) -> Column:
-    """A record's encoding, version and payload; nulls where they cannot be told."""
+    """A record's encoding, version, schema id and payload; nulls where they cannot be told."""
     known = {number: schema for number, schema in meanings.items() if isinstance(schema, KnownSchema)}
     encodings = {str(number): schema.encoding for number, schema in known.items()}
     versions = {
@@ -132,6 +151,7 @@ def _wire(meanings: Meanings, limits: Limits) -> Column:
         F.struct(
             F.when(is_framed, _looked_up(encodings, number, "string")).otherwise(plain).alias("encoding"),
             F.when(is_framed, by_id).otherwise(by_header).alias("version"),
+            F.when(is_framed, framed_id()).alias("id"),
             F.coalesce(payload, "value").alias("payload"),
         ),
     )
@@ -144,31 +164,12 @@ def _looked_up(words: Mapping[str, Any], key: Column, kind: str) -> Column:
     return F.try_element_at(F.create_map(*pairs), key)
 
 
-def _by_spark(told: DataFrame, by_avro: Set[Contract], by_text: Set[str]) -> DataFrame:
-    """Avro of these contracts, and JSON of these event types in the wire format."""
+def _raw(contract: Contract) -> Column:
+    """What Spark reads of Avro of this contract."""
     wire = F.col(_WIRE)
-    raws = []
-    for contract in by_avro:
-        is_it = (F.col("event_type") == contract.event_type) & (wire["version"] == contract.version)
-        raw = from_avro(wire["payload"], avro.schema_text(contract), {"mode": "PERMISSIVE"})
-        raws.append(F.when((wire["encoding"] == AVRO) & is_it, raw).alias(_raw_name(contract)))
-    texts = [
-        F.when(wire["encoding"] == JSON, parsed_text(t, wire["payload"])).alias(_text_name(t))
-        for t in by_text
-    ]
-    # A step of its own: each field would decode the bytes again.
-    read = told.select("*", *raws, *texts)
-    structs = []
-    for t in event_types():
-        found = [_from_avro(c, wire["payload"]) for c in by_avro if c.event_type == t]
-        if t in by_text:
-            found.append(F.col(_text_name(t)))
-        structs.append(F.coalesce(*found, F.lit(None).cast(struct_type(t))).alias(struct_name(t)))
-    return read.select(*told.columns, *structs, wire["version"].alias("schema_version"))
-
-
-def _text_name(event_type: str) -> str:
-    return f"_text_{struct_name(event_type)}"
+    is_it = (F.col("event_type") == contract.event_type) & (wire["version"] == contract.version)
+    raw = from_avro(wire["payload"], avro.schema_text(contract), {"mode": "PERMISSIVE"})
+    return F.when((wire["encoding"] == AVRO) & is_it, raw)
 
 
 def _raw_name(contract: Contract) -> str:
@@ -188,39 +189,20 @@ def _from_avro(contract: Contract, payload: Column) -> Column:
 
 
 def _as_struct(event_type: str, raw: Column, fields: Mapping[str, dict[str, Any]]) -> Column:
-    """A struct of plain values in the form of `struct_type`; null where a value does not fit its column."""
-    parts = []
-    for name, field in all_fields(event_type).items():
-        value = _value(field, raw[name]) if name in fields else F.lit(None)
-        parts.append(value.alias(name))
-    whole = F.struct(*parts, F.lit(None).alias("schemaVersion"), F.lit(None).alias("_corrupt"))
-    fits = [_fits(field, raw[name]) for name, field in fields.items()]
-    return F.when(reduce(lambda a, b: a & b, fits), whole.cast(struct_type(event_type)))
+    """A struct of plain values in the form of `struct_type`; null where a text is not UTF-8."""
+    told = {name: raw[name] if name in fields else F.lit(None) for name in all_fields(event_type)}
+    parts = [value.alias(name) for name, value in told.items()]
+    whole = F.struct(*parts, F.lit(None).alias("schemaVersion"))
+    texts = [text for name, field in fields.items() for text in _texts(field, raw[name])]
+    sound = reduce(lambda a, b: a & b, [F.coalesce(F.is_valid_utf8(text), F.lit(True)) for text in texts])
+    return F.when(sound, whole.cast(struct_type(event_type)))
 
 
-def _value(field: dict[str, Any], raw: Column) -> Column:
-    return {"number": raw.try_cast(NUMBER), "date-time": raw.cast("string")}.get(kind_of(field), raw)
-
-
-def _fits(field: dict[str, Any], raw: Column) -> Column:
+def _texts(field: dict[str, Any], raw: Column) -> list[Column]:
+    """The texts in a field, of which Spark does not look whether they are UTF-8."""
     kind = kind_of(field)
     if kind == "object":
-        return reduce(
-            lambda a, b: a & b, [_fits(sub, raw[name]) for name, sub in field["properties"].items()]
-        )
-    fits = {
-        "string": F.is_valid_utf8(raw),
-        "number": raw.try_cast(NUMBER).isNotNull() & (raw >= field.get("minimum", float("-inf"))),
-        "array": F.forall(raw, F.is_valid_utf8),
-    }
-    return raw.isNull() | fits.get(kind, F.lit(True))
-
-
-def _by_runtime(told: DataFrame, meanings: Meanings) -> DataFrame:
-    """Protobuf."""
-    read = protobuf_batches.read(told, _WIRE, meanings)
-    structs = []
-    for t in event_types():
-        raw = F.col(protobuf_batches.column(t))
-        structs.append(F.when(raw.isNotNull(), _as_struct(t, raw, all_fields(t))).alias(struct_name(t)))
-    return read.select(*told.columns, *structs, "schema_version")
+        return [text for name, sub in field["properties"].items() for text in _texts(sub, raw[name])]
+    if "enum" in field or kind not in ("string", "array"):
+        return []
+    return [raw if kind == "string" else F.array_join(raw, "")]

@@ -1,22 +1,25 @@
-"""Decodes and validates JSON events by Spark's own expressions, compiled from the contracts.
+"""Decodes and validates events: JSON in Arrow batches, the contracts compiled into Spark's own expressions.
 
 Guarantee: what `decode` accepts, the contract accepts, and the row is the event's. What it does not accept is
 in doubt, not refused: the referee (`pipelines.contracts.referee`) decides those few.
 
-Expressions are made once in a process and used for every batch: there are some 800 of them, each a few calls
-of Java, which took longer than to decode a small batch.
+Expressions are made once in a process and used for every batch: there are some hundreds of them, each a few
+calls of Java, which took longer than to decode a small batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, reduce
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.functions import arrow_udf
+from pyspark.sql.pandas.types import to_arrow_type
+from pyspark.sql.types import StructType
 
-from pipelines.contracts import plain
+from pipelines.contracts import json_batches
 from pipelines.contracts.load import (
     FIELD_KEYWORDS,
     KEYWORDS,
@@ -29,14 +32,15 @@ from pipelines.contracts.load import (
     kind_of,
     settings,
 )
-from pipelines.contracts.referee import Limits
+from pipelines.contracts.referee import LARGEST_NUMBER, Limits
 
 NUMBER = "decimal(18,6)"
-_TYPES = {"string": "string", "date-time": "string", "number": NUMBER, "array": "array<string>"}
+_TYPES = {"string": "string", "date-time": "timestamp", "number": "double", "array": "array<string>"}
 _VERSION_HEADER = "schema-version"
-_VERSION_FIELD = {"schemaVersion": {"type": "integer"}}
-_CORRUPT = "_corrupt"
 _HEADERS = "_headers"
+RAW = ("key", "value", "headers")
+"""Bronze's columns that an event needs no more."""
+_TEXT = "_text"
 _KNOWN = KEYWORDS | NOTES
 _KNOWN_IN_FIELD = FIELD_KEYWORDS | {"description"}
 
@@ -63,22 +67,46 @@ def event_type_of(types: Mapping[str, str]) -> Column:
 def decode(records: DataFrame, limits: Limits, version: Column | None = None) -> DataFrame:
     """The records with `schema_version`, `event_id`, `occurred_at`, a struct per event type, `accepted`.
 
-    `records` has bronze's columns and `event_type`. `version` is given with the referee's canonical text:
-    it overrides what the record tells, and nothing of the text is in doubt. No row is lost.
+    `records` has bronze's columns and `event_type`; those of `RAW` are left out: each step copies the row.
+    `version` is given with the referee's canonical text: it overrides what the record tells, and nothing of
+    the text is in doubt. No row is lost.
     """
-    is_canonical = version is not None
-    frame = records.select("*", *_parsed(limits.max_bytes, is_canonical), headers_told())
-    told = frame.withColumn("schema_version", _told_version() if version is None else version)
-    return finished(told, limits, is_canonical)
+    is_canonical, is_small = version is not None, F.length("value") <= limits.max_bytes
+    text = F.when(is_small, F.col("value")).alias(_TEXT)
+    told = records.select(*[c for c in records.columns if c not in RAW], headers_told(), text)
+    parsed = told.withColumn(_TEXT, parsed_text(F.col(_TEXT), is_canonical))
+    frame = parsed.select(*[c for c in told.columns if c != _TEXT], *structs_of(_TEXT))
+    versioned = frame.withColumn("schema_version", _told_version() if version is None else version)
+    return finished(versioned, limits, is_canonical)
+
+
+def parsed_text(text: Column, is_canonical: bool = False) -> Column:
+    """The struct of structs, one for each event type, of a JSON text; null where it is in doubt.
+
+    Not compiled with other expressions: select it as a column of its own.
+    """
+    return _parser(is_canonical)(F.col("event_type"), text)
+
+
+def structs_of(parsed: str) -> list[Column]:
+    """What a column of `parsed_text` holds, a column for each event type."""
+    return [F.col(parsed)[struct_name(t)].alias(struct_name(t)) for t in event_types()]
 
 
 @cache
-def _parsed(max_bytes: int, is_canonical: bool) -> tuple[Column, ...]:
-    """The struct of each event type, from the record's value."""
-    is_small, value = F.length("value") <= max_bytes, F.col("value")
-    return tuple(
-        F.when(is_small, parsed_text(t, value, is_canonical)).alias(struct_name(t)) for t in event_types()
-    )
+def _parser(is_canonical: bool) -> Callable[[Column, Column], Column]:
+    """The fields go to Spark's workers with it, so that they read by the contracts of this process."""
+    kind = struct_of_structs()
+    fields = {t: {**all_fields(t), **json_batches.VERSION_FIELD} for t in event_types()}
+    read = json_batches.reader(fields, to_arrow_type(kind, timestamp_utc=True), is_canonical)
+    return arrow_udf(read, kind.simpleString())  # type: ignore[call-overload]
+
+
+def struct_of_structs() -> StructType:
+    """The type of an event's structs together."""
+    found = StructType.fromDDL(", ".join(f"{struct_name(t)} {struct_type(t)}" for t in event_types()))
+    assert isinstance(found, StructType)
+    return found
 
 
 @cache
@@ -96,22 +124,11 @@ def finished(parsed: DataFrame, limits: Limits, is_canonical: bool = False) -> D
     """
     time = F.coalesce(*[F.col(f"{struct_name(t)}.timestamp") for t in event_types()])
     return (
-        parsed.withColumn("occurred_at", time.try_cast("timestamp"))
+        parsed.withColumn("occurred_at", time)
         .withColumn("accepted", F.coalesce(_accepted(limits, is_canonical), F.lit(False)))
         .withColumn("event_id", F.when(F.col("accepted"), _identity()))
         .drop(_HEADERS)
     )
-
-
-def parsed_text(event_type: str, payload: Column, is_canonical: bool = False) -> Column:
-    """The struct of a JSON text; null where it is of another event or leaves room for doubt."""
-    text = payload.cast("string")
-    is_plain = F.is_valid_utf8(text)
-    if not is_canonical:
-        is_plain = is_plain & text.rlike(plain.pattern_of({**all_fields(event_type), **_VERSION_FIELD}))
-    options = {"columnNameOfCorruptRecord": _CORRUPT, "allowNonNumericNumbers": "false"}
-    parsed = F.from_json(text, struct_type(event_type), options)
-    return F.when((F.col("event_type") == event_type) & is_plain, parsed)
 
 
 def struct_type(event_type: str) -> str:
@@ -121,7 +138,7 @@ def struct_type(event_type: str) -> str:
 
 def _schema(event_type: str) -> str:
     parts = [f"`{name}`: {_type(field)}" for name, field in all_fields(event_type).items()]
-    return ", ".join([*parts, "`schemaVersion`: int", f"`{_CORRUPT}`: string"])
+    return ", ".join([*parts, "`schemaVersion`: double"])
 
 
 def _type(field: dict[str, Any]) -> str:
@@ -141,8 +158,10 @@ def version_in_header() -> Column:
 
 @cache
 def _told_version() -> Column:
-    fields = [F.col(f"{struct_name(t)}.schemaVersion") for t in event_types()]
-    return F.coalesce(version_in_header(), *fields, F.lit(1))
+    told = F.coalesce(*[F.col(f"{struct_name(t)}.schemaVersion") for t in event_types()])
+    is_version = (told == F.floor(told)) & (F.abs(told) < 1_000_000)
+    in_field = F.when(told.isNotNull(), F.when(is_version, told.cast("int")).otherwise(F.lit(-1)))
+    return F.coalesce(version_in_header(), in_field, F.lit(1))
 
 
 @cache
@@ -164,7 +183,7 @@ def _valid(contract: Contract, is_canonical: bool) -> Column | None:
     """The contract as a condition on its struct; None: it uses a keyword that only the referee knows."""
     root = F.col(struct_name(contract.event_type))
     condition = _compiled(contract.schema, root, is_canonical)
-    return None if condition is None else root.isNotNull() & root[_CORRUPT].isNull() & condition
+    return None if condition is None else root.isNotNull() & condition
 
 
 def _compiled(schema: dict[str, Any], root: Column, is_canonical: bool) -> Column | None:
@@ -186,13 +205,15 @@ def _compiled(schema: dict[str, Any], root: Column, is_canonical: bool) -> Colum
 
 def _field_conditions(field: dict[str, Any], column: Column, is_canonical: bool) -> list[Column]:
     found = []
+    if "type" in field and kind_of(field) == "number":  # neither too large for its column nor NaN
+        found.append(column.isNull() | column.between(-LARGEST_NUMBER, LARGEST_NUMBER))
     if "enum" in field:
         found.append(column.isNull() | column.isin(*[v for v in field["enum"] if v is not None]))
     if "const" in field:
         found.append(column.isNull() | (column == field["const"]))
     if "minimum" in field:
-        # The column is rounded: what is equal may have been a little less, so it is in doubt. Less than 0 is
-        # in doubt already, for its sign.
+        # A double is rounded: what is equal may have been a little less, so it is in doubt. Less than 0 shows
+        # by its sign.
         least = field["minimum"]
         is_sure = is_canonical or least == 0
         found.append(column.isNull() | (column >= least if is_sure else column > least))
@@ -219,7 +240,9 @@ def _of_version(event_type: str, name: str) -> Column:
 def _digest(event_type: str) -> Column:
     utc = F.date_format("occurred_at", "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'")
     root = F.col(struct_name(event_type))
-    fields = [utc if name == "timestamp" else root[name] for name in settings(event_type).identity]
+    declared = all_fields(event_type)
+    names = settings(event_type).identity
+    fields = [utc if name == "timestamp" else _stored(declared[name], root[name]) for name in names]
     escaped = [F.replace(F.replace(f, F.lit("\\"), F.lit("\\\\")), F.lit("\n"), F.lit("\\n")) for f in fields]
     return F.when(root.isNotNull(), F.sha2(F.concat_ws("\n", F.lit(event_type), *escaped), 256))
 
@@ -231,8 +254,15 @@ def field(event_type: str, path: str) -> Column:
     An empty list is null: Protobuf cannot tell it from a list that is missing.
     """
     name, *inner = path.split(".")
-    column = _of_version(event_type, name)
+    column, declared = _of_version(event_type, name), all_fields(event_type)[name]
     for part in inner:
-        column = column[part]
-    is_list = kind_of(all_fields(event_type)[name]) == "array"
-    return F.when(F.size(column) > 0, column) if is_list else column
+        column, declared = column[part], declared["properties"][part]
+    return _stored(declared, column)
+
+
+def _stored(declared: dict[str, Any], column: Column) -> Column:
+    """The value as tables hold it."""
+    kind = kind_of(declared)
+    if kind == "array":
+        return F.when(F.size(column) > 0, column)
+    return column.cast(NUMBER) if kind == "number" else column

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import cache
 from importlib.resources import as_file, files
@@ -24,7 +24,7 @@ from pipelines.errors import ReelhouseError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799  # years 1 to 9999
-_TIMESTAMP = "google.protobuf.Timestamp"
+TIMESTAMP = "google.protobuf.Timestamp"
 _DEEPEST_INDEXES = 10
 
 Path_ = tuple[int, ...]
@@ -63,20 +63,25 @@ def _compiled_set(text: str) -> FileDescriptorSet:
 
 def file_of(contract: Contract) -> FileDescriptorProto:
     """The version's schema, compiled. Raises ReelhouseError (`contract_unreadable`)."""
-    return _files(contract).file[-1]
+    return FileDescriptorSet.FromString(files_of(contract)).file[-1]
 
 
-def _files(contract: Contract) -> FileDescriptorSet:
+@cache
+def files_of(contract: Contract) -> bytes:
+    """The version's schema after the files that it imports: a FileDescriptorSet, serialized.
+
+    Raises ReelhouseError (`contract_unreadable`).
+    """
     try:
-        return _compiled_set(schema_text(contract))
+        return _compiled_set(schema_text(contract)).SerializeToString()
     except ValueError as error:
         raise unreadable(contract.folder / "schema.proto", error) from error
 
 
 @cache
-def _message_class(contract: Contract) -> type[Message]:
-    """The contract's message, in a pool of its own: versions share their names."""
-    found = _files(contract)
+def class_of(files: bytes) -> type[Message]:
+    """The first message of the last file, in a pool of its own: versions share their names."""
+    found = FileDescriptorSet.FromString(files)
     pool = DescriptorPool()
     for file in found.file:
         pool.Add(file)
@@ -155,7 +160,7 @@ def _zigzag(data: bytes, at: int) -> tuple[int, int]:
 def read(payload: bytes, contract: Contract) -> dict[str, Any]:
     """The event as JSON would tell it. Raises ValueError with a sentence: the bytes are no such message."""
     try:
-        return _event(_message_class(contract).FromString(payload))
+        return _event(class_of(files_of(contract)).FromString(payload))
     except DecodeError as error:
         what = f"no Protobuf of {contract.event_type} version {contract.version}"
         raise ValueError(f"{what}: {error}") from error
@@ -179,7 +184,7 @@ def _value(field: FieldDescriptor, value: Any) -> Any:
         return symbols(field.enum_type).get(value, str(value))
     if field.message_type is None:
         return list(value) if field.is_repeated else value
-    if field.message_type.full_name != _TIMESTAMP:
+    if field.message_type.full_name != TIMESTAMP:
         return _event(value)
     micros = microseconds(value)
     if micros is None:  # no time at all: told as it is, for the referee to refuse
@@ -190,9 +195,13 @@ def _value(field: FieldDescriptor, value: Any) -> Any:
 def microseconds(timestamp: Any) -> int | None:
     """Microseconds since 1970 of a `google.protobuf.Timestamp`; None: it is out of its range."""
     seconds, nanos = timestamp.seconds, timestamp.nanos
-    if not (_FIRST_SECOND <= seconds <= _LAST_SECOND and 0 <= nanos < 1_000_000_000):
-        return None
-    return int(seconds * 1_000_000 + nanos // 1000)
+    return int(seconds * 1_000_000 + nanos // 1000) if is_time(seconds, nanos) else None
+
+
+def is_time(seconds: Any, nanos: Any) -> Any:
+    """Whether these, numbers or arrays of them, are in the range of a `google.protobuf.Timestamp`."""
+    is_day = (seconds >= _FIRST_SECOND) & (seconds <= _LAST_SECOND)
+    return is_day & (nanos >= 0) & (nanos < 1_000_000_000)
 
 
 @cache
@@ -204,7 +213,7 @@ def symbols(enum: EnumDescriptor) -> dict[int, str]:
 
 def write(event: Mapping[str, Any], contract: Contract) -> bytes:
     """The message of an event. Raises ValueError: the event does not fulfil the contract."""
-    message = _message_class(contract)()
+    message = class_of(files_of(contract))()
     try:
         _fill(message, event)
     except (TypeError, AttributeError, KeyError) as error:
@@ -224,63 +233,8 @@ def _fill(message: Message, event: Mapping[str, Any]) -> None:
             setattr(message, field.name, numbers[value])
         elif field.message_type is None:
             setattr(message, field.name, value)
-        elif field.message_type.full_name == _TIMESTAMP:
+        elif field.message_type.full_name == TIMESTAMP:
             getattr(message, field.name).FromDatetime(parse_time(value))
         else:
             getattr(message, field.name).SetInParent()
             _fill(getattr(message, field.name), value)
-
-
-Reader = Callable[[bytes], dict[str, Any] | None]
-
-
-@cache
-def reader(contract: Contract) -> Reader:
-    """Reads a message as plain values by field name, fast; None: it is in doubt, and `read` tells why."""
-    parse = _message_class(contract).FromString
-    getters = [_getter(field) for field in _message_class(contract).DESCRIPTOR.fields]
-
-    def read_one(payload: bytes) -> dict[str, Any] | None:
-        try:
-            message = parse(payload)
-            return {name: get(message) for name, get in getters}
-        except (DecodeError, _DoubtError):
-            return None
-
-    return read_one
-
-
-class _DoubtError(Exception):
-    """A value that no column takes."""
-
-
-def _getter(field: FieldDescriptor) -> tuple[str, Callable[[Any], Any]]:
-    """A field's name in the contract, and how to get it: a time as microseconds, an enum as its word."""
-    name = field.name
-    if field.is_repeated:
-        return field.json_name, lambda m: list(getattr(m, name)) or None
-    if field.enum_type:
-        words = {**symbols(field.enum_type), 0: None}
-        return field.json_name, lambda m: _known(words, getattr(m, name)) if m.HasField(name) else None
-    if field.message_type is None:
-        return field.json_name, lambda m: getattr(m, name) if m.HasField(name) else None
-    if field.message_type.full_name == _TIMESTAMP:
-        return field.json_name, lambda m: _told_time(getattr(m, name)) if m.HasField(name) else None
-    inner = [_getter(sub) for sub in field.message_type.fields]
-    return (
-        field.json_name,
-        lambda m: {n: get(getattr(m, name)) for n, get in inner} if m.HasField(name) else None,
-    )
-
-
-def _known(words: Mapping[int, str | None], number: int) -> str | None:
-    if number not in words:
-        raise _DoubtError
-    return words[number]
-
-
-def _told_time(timestamp: Any) -> int:
-    found = microseconds(timestamp)
-    if found is None:
-        raise _DoubtError
-    return found

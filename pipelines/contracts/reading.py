@@ -125,7 +125,10 @@ def told_version(fields: Mapping[str, Any], header: str | None) -> int | None:
     word = fields.get("schemaVersion")
     if word is None:
         return 1
-    return word if isinstance(word, int) and not isinstance(word, bool) else None
+    is_integer = isinstance(word, Decimal) and word.is_finite() and abs(word) < 1_000_000 and word % 1 == 0
+    if is_integer or (isinstance(word, int) and not isinstance(word, bool)):
+        return int(word)  # 2.0 is an integer, as JSON Schema has it
+    return None
 
 
 def as_told(event_type: str | None, value: bytes | None, told: Told, ids: SchemaIds) -> Any:

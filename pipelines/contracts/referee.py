@@ -23,7 +23,8 @@ from pipelines.contracts.reading import Reason, Told, cut, read
 from pipelines.contracts.schema_ids import Meanings
 from pipelines.contracts.times import format_time, parse_time
 
-_LARGEST_NUMBER = Decimal("999999999999")
+LARGEST_NUMBER = 999_999_999_999
+"""What a number in an event may be at most, and its negative at least."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _without_unicode(value: Any, path: str = "") -> Iterator[str]:
 
 def _fits(number: Any) -> bool:
     value = Decimal(str(number))
-    return value.is_finite() and abs(value) <= _LARGEST_NUMBER
+    return value.is_finite() and abs(value) <= LARGEST_NUMBER
 
 
 @cache

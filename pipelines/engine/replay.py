@@ -6,6 +6,7 @@ replay that was killed at any moment is made whole by the next one.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -92,10 +93,11 @@ def release_known(lake: Lake, config: Config, ids: SchemaIds) -> int:
 
 
 def _replayed(lake: Lake, config: Config, wanted: Wanted, ids: SchemaIds) -> list[Judged]:
-    held, found = _sorted(lake, config, wanted, ids)
-    told = _judged(held, found)
-    if any(one.held for one in told):
-        _release(lake, config, found)
+    held, sorted_out = _sorted(lake, config, wanted, ids)
+    with closing(sorted_out) as found:
+        told = _judged(held, found)
+        if any(one.held for one in told):
+            _release(lake, config, found)
     _settle(lake)
     return told
 

@@ -8,6 +8,7 @@ Nothing is lost: a record is in its silver table, is a copy of one that is, or i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -52,20 +53,20 @@ class SilverStep:
         if mine.is_repeat:
             self._repeat(batch, batch_id, lake)
             return
-        found = sort_out(batch, self.config, self.ids)
-        events, copies = first_ones(found, reuse_window(self.config), mine.read)
-        writes = [*_writes(found, events, lake)]
-        entries = _entries(found, copies, batch_id)
-        if entries:
-            rows = lake.spark.createDataFrame(entries, ledger.TABLE.schema())
-            writes.append(partial(lake.append, ledger.TABLE, rows))
-        together(*writes)
+        with closing(sort_out(batch, self.config, self.ids)) as found:
+            events, copies = first_ones(found, reuse_window(self.config), mine.read)
+            writes = [*_writes(found, events, lake)]
+            entries = _entries(found, copies, batch_id)
+            if entries:
+                rows = lake.spark.createDataFrame(entries, ledger.TABLE.schema())
+                writes.append(partial(lake.append, ledger.TABLE, rows))
+            together(*writes)
 
     def _repeat(self, batch: DataFrame, batch_id: int, lake: Lake) -> None:
         """What an attempt that was cut off left to do; the ledger then tells what the tables hold."""
-        found = sort_out(without(batch, _settled(batch, lake)), self.config, self.ids)
-        events, _ = first_ones(found, reuse_window(self.config), lake.read)
-        together(*_writes(found, events, lake))
+        with closing(sort_out(without(batch, _settled(batch, lake)), self.config, self.ids)) as found:
+            events, _ = first_ones(found, reuse_window(self.config), lake.read)
+            together(*_writes(found, events, lake))
         rows = lake.spark.createDataFrame(_recounted(batch, batch_id, lake), ledger.TABLE.schema())
         lake.replace_where(ledger.TABLE, rows, f"batch = {batch_id}")
 

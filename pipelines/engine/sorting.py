@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from functools import reduce
 from typing import NamedTuple
 
-from pyspark.sql import Column, DataFrame, Row
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from pipelines import topics
@@ -24,6 +24,8 @@ from pipelines.silver import content_uploads, quarantine, system_events, user_ac
 from pipelines.silver.deduplicate import ORDER, PLACE, candidates, copies, where_copies_stand, without
 
 _EPOCH = datetime(1970, 1, 1)
+_SMALL = 200_000
+"""Events whose hashes are sooner sent to all that is known than that to them."""
 # Event type: its table, and the pure function of its rows.
 EVENTS = {
     user_actions.EVENT_TYPE: (user_actions.TABLE, user_actions.user_actions),
@@ -77,6 +79,13 @@ class Sorted:
     """By event type the hours (UTC) of the events."""
     newest_record: datetime
     """Latest time of a record at the broker (UTC)."""
+    kept: tuple[DataFrame, ...]
+    """What is kept until `close`."""
+
+    def close(self) -> None:
+        """Free what is kept; the frames are of no use then. A process that ends need not."""
+        for frame in self.kept:
+            frame.unpersist()
 
 
 def sort_out(records: DataFrame, config: Config, ids: SchemaIds | None = None) -> Sorted:
@@ -84,38 +93,42 @@ def sort_out(records: DataFrame, config: Config, ids: SchemaIds | None = None) -
 
     `ids` asks for the schemas that records name; None: anew.
     """
-    limits, encoded = limits_of(config), encoding(topics.encodings(config))
+    limits = limits_of(config)
     typed = records.withColumn("event_type", event_type_of(topics.event_types(config)))
-    decoded = _held(decode(typed, limits))
-    found, later = _counts(decoded, encoded), []
-    events, doubted = decoded.where("accepted"), decoded.where("NOT accepted")
+    typed = typed.withColumn("encoding", encoding(topics.encodings(config)))
+    text = F.when(F.col("encoding") == JSON, F.col("value"))
+    # Computed once and kept by columns, of which most readers want a few: no dearer than to throw it away.
+    decoded = decode(typed.withColumn("value", text), limits).persist()
+    found, later, kept = _counts(decoded), [], [decoded]
+    events, doubts = decoded.where("accepted"), decoded.where("NOT accepted").select(*PLACE)
     others = {row["encoding"] for row in found if not row["accepted"]} - {JSON}
     meanings: Meanings = {}
     if others:
-        binary = doubted.withColumn("encoding", encoded).where(F.col("encoding") != JSON)
-        binary = binary.select(*typed.columns, "encoding")
+        binary = typed.where(F.col("encoding") != JSON)
         kinds = kinds_of(binary)
         asked = {kind.schema_id for kind in kinds if kind.schema_id is not None}
         meanings = (ids or SchemaIds(config)).meanings(asked)
-        read = _held(decode_binary(binary, kinds, meanings, limits))
-        later += _counts(read, encoded)
-        read = read.drop("encoding")
-        events = events.unionByName(read.where("accepted"))
-        doubted = doubted.where(encoded == JSON).unionByName(read.where("NOT accepted"))
+        read = decode_binary(binary, kinds, meanings, limits).persist()
+        kept.append(read)
+        later += _counts(read)
+        accepted = read.where("accepted")
+        events, doubts = events.unionByName(accepted), without(doubts, accepted.select(*PLACE))
     refused = None
     if sum(row["n"] for row in found) > sum(row["n"] for row in [*found, *later] if row["accepted"]):
-        judged = hold(quarantine.judged(doubted, limits, encoded, meanings))
+        doubted = typed.join(doubts, list(PLACE), "left_semi")
+        judged = hold(quarantine.judged(doubted, limits, F.col("encoding"), meanings))
         refused = quarantine.quarantine(judged)
         if not judged.where(F.col("text").isNotNull()).isEmpty():
             again = _recovered(judged, limits).localCheckpoint(eager=False)
-            recovered = _counts(again, encoded)
+            recovered = _counts(again)
             later += recovered
             if any(not row["accepted"] for row in recovered):
                 turned = quarantine.undecodable(judged, again.where("NOT accepted"))
                 refused = refused.unionByName(quarantine.quarantine(turned))
             events = events.unionByName(again.where("accepted"))
     newest = max((row["newest"] for row in found), default=_EPOCH)
-    return Sorted(events, refused, _places(found, later), _hours([*found, *later]), newest)
+    hours = _hours([*found, *later])
+    return Sorted(events, refused, _places(found, later), hours, newest, tuple(kept))
 
 
 def first_ones(found: Sorted, reuse: timedelta, read: Reads) -> tuple[DataFrame, dict[Place, int]]:
@@ -133,7 +146,8 @@ def first_ones(found: Sorted, reuse: timedelta, read: Reads) -> tuple[DataFrame,
     if not known:
         return found.events, {}
     narrow = found.events.select("event_type", "event_id", *ORDER)
-    met = hold(candidates(narrow, reduce(DataFrame.unionByName, known)))
+    is_small = sum(place.accepted for place in found.places.values()) <= _SMALL
+    met = hold(candidates(narrow, reduce(DataFrame.unionByName, known), is_small))
     if met.isEmpty():
         return found.events, {}
     removed = hold(copies(narrow, met))
@@ -157,23 +171,17 @@ def silver_places(read: Reads, days: Mapping[str, Iterable[date]] | None = None)
     return reduce(DataFrame.unionByName, parts)
 
 
-def _held(decoded: DataFrame) -> DataFrame:
-    """Computed once. Accepted events need their record's bytes no more: only what is in doubt keeps them."""
-    for name in ("key", "value", "headers"):
-        decoded = decoded.withColumn(name, F.when(~F.col("accepted"), F.col(name)))
-    return decoded.localCheckpoint(eager=False)
-
-
 def _recovered(judged: DataFrame, limits: Limits) -> DataFrame:
     """The records that the referee accepted, decoded from their canonical text."""
     clean = judged.where(F.col("text").isNotNull()).withColumn("value", F.encode("text", "UTF-8"))
+    clean = clean.withColumn("encoding", F.lit(JSON))
     return decode(clean, limits, F.col("judged_version")).drop("text", "judged_version", "reasons")
 
 
-def _counts(decoded: DataFrame, encoded: Column) -> list[Row]:
+def _counts(decoded: DataFrame) -> list[Row]:
     """What the next steps, and the ledger, need to know: in one pass."""
     hour = F.floor(F.unix_seconds("occurred_at") / 3600).alias("hour")
-    kind = F.when(~F.col("accepted"), encoded).alias("encoding")
+    kind = F.when(~F.col("accepted"), F.col("encoding")).alias("encoding")
     return (
         decoded.groupBy("topic", "partition", "event_type", "accepted", kind, hour)
         .agg(

@@ -21,15 +21,17 @@ _HOUR = timedelta(hours=1)
 _MOST_SPANS = 50
 
 
-def candidates(accepted: DataFrame, known: DataFrame) -> DataFrame:
+def candidates(accepted: DataFrame, known: DataFrame, is_small: bool = True) -> DataFrame:
     """Identities, with their `hash`, that may have come more than once; few, unless all are copies.
 
     `accepted` has `event_type`, `event_id` and the order; `known` the identities that earlier batches brought
     and that may meet these. Rows of the batch's own identities have no `event_id`: their hash has met.
+    `is_small`: the hashes of the batch fit into one process.
     """
     hashes = accepted.select(_hash())
     within = hashes.groupBy("hash").agg(F.count("*").alias("n")).where("n > 1")
-    before = known.select(*_IDENTITY, _hash()).join(F.broadcast(hashes), "hash", "left_semi")
+    looked_up = F.broadcast(hashes) if is_small else hashes.hint("shuffle_hash")
+    before = known.select(*_IDENTITY, _hash()).join(looked_up, "hash", "left_semi")
     nothing = F.lit(None).cast("string")
     return before.distinct().unionByName(
         within.select("hash", nothing.alias("event_type"), nothing.alias("event_id"))

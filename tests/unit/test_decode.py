@@ -119,10 +119,11 @@ DOUBTFUL = [
 
 def settled(spark: SparkSession, values: list[Any], event_type: str = "user-action") -> tuple[Any, set[int]]:
     """The events as silver gets them, directly or by the referee, and the offsets that were in doubt."""
-    decoded = decode(records(spark, values, event_type), LIMITS).localCheckpoint()
-    doubted = decoded.where("NOT accepted")
+    given = records(spark, values, event_type)
+    decoded = decode(given, LIMITS).localCheckpoint()
+    doubted = given.join(decoded.where("NOT accepted").select("offset"), "offset", "left_semi")
     found = judged(doubted, LIMITS, F.lit("json"), {}).localCheckpoint()
-    again = _recovered(found, LIMITS)
+    again = _recovered(found, LIMITS).drop("encoding")
     assert again.where("NOT accepted").count() == 0, "what the referee accepts must decode"
     return decoded.where("accepted").unionByName(again), {r.offset for r in doubted.collect()}
 
