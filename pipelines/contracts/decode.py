@@ -205,18 +205,20 @@ def _compiled(schema: dict[str, Any], root: Column, is_canonical: bool) -> Colum
 
 def _field_conditions(field: dict[str, Any], column: Column, is_canonical: bool) -> list[Column]:
     found = []
-    if "type" in field and kind_of(field) == "number":  # neither too large for its column nor NaN
-        found.append(column.isNull() | column.between(-LARGEST_NUMBER, LARGEST_NUMBER))
     if "enum" in field:
-        found.append(column.isNull() | column.isin(*[v for v in field["enum"] if v is not None]))
+        found.append(column.isin(*[v for v in field["enum"] if v is not None]))
     if "const" in field:
-        found.append(column.isNull() | (column == field["const"]))
-    if "minimum" in field:
-        # A double is rounded: what is equal may have been a little less, so it is in doubt. Less than 0 shows
-        # by its sign.
-        least = field["minimum"]
-        is_sure = is_canonical or least == 0
-        found.append(column.isNull() | (column >= least if is_sure else column > least))
+        found.append(column == field["const"])
+    # A double is rounded: what is equal to a minimum may have been a little less, so it is in doubt; what is
+    # less than 0 shows by its sign.
+    least = field.get("minimum")
+    if "type" in field and kind_of(field) == "number":  # neither too large for its column nor NaN
+        found.append(column.between(-LARGEST_NUMBER if least is None else least, LARGEST_NUMBER))
+    elif least is not None:
+        found.append(column >= least)
+    if least and not is_canonical:
+        found.append(column != least)
+    found = [column.isNull() | condition for condition in found]
     for name, inner in field.get("properties", {}).items():
         found += _field_conditions(inner, column[name], is_canonical)
     return found
@@ -226,25 +228,34 @@ def _field_conditions(field: dict[str, Any], column: Column, is_canonical: bool)
 def _identity() -> Column:
     """`eventId`, else `ce_source` + `ce_id`, else SHA-256 over the type and the canonical fields."""
     given = [_of_version(t, "eventId") for t in event_types() if "eventId" in all_fields(t)]
-    told = F.col(_HEADERS)
-    return F.coalesce(*given, F.concat(told["ce_source"], told["ce_id"]), *map(_digest, event_types()))
+    told, canonical = F.col(_HEADERS), F.coalesce(*map(_canonical, event_types()))
+    return F.coalesce(*given, F.concat(told["ce_source"], told["ce_id"]), F.sha2(canonical, 256))
 
 
 def _of_version(event_type: str, name: str) -> Column:
-    """A field, null where the record's version does not declare it."""
-    versions = [c.version for c in contracts(event_type).values() if name in c.fields]
+    """A field of an accepted event, null where its version does not declare it."""
+    known = contracts(event_type).values()
+    versions = [contract.version for contract in known if name in contract.fields]
     field = F.col(struct_name(event_type))[name]
-    return F.when(F.col("schema_version").isin(*versions), field)
+    return field if len(versions) == len(known) else F.when(F.col("schema_version").isin(*versions), field)
 
 
-def _digest(event_type: str) -> Column:
-    utc = F.date_format("occurred_at", "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'")
-    root = F.col(struct_name(event_type))
-    declared = all_fields(event_type)
-    names = settings(event_type).identity
-    fields = [utc if name == "timestamp" else _stored(declared[name], root[name]) for name in names]
-    escaped = [F.replace(F.replace(f, F.lit("\\"), F.lit("\\\\")), F.lit("\n"), F.lit("\\n")) for f in fields]
-    return F.when(root.isNotNull(), F.sha2(F.concat_ws("\n", F.lit(event_type), *escaped), 256))
+def _canonical(event_type: str) -> Column:
+    """The type and the canonical fields, as lines."""
+    root, declared = F.col(struct_name(event_type)), all_fields(event_type)
+    fields = [_line(name, declared[name], root[name]) for name in settings(event_type).identity]
+    return F.when(root.isNotNull(), F.concat_ws("\n", F.lit(event_type), *fields))
+
+
+def _line(name: str, declared: dict[str, Any], column: Column) -> Column:
+    """A canonical field; the ends of lines in a text are escaped."""
+    if name == "timestamp":
+        return F.date_format("occurred_at", "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'")
+    if kind_of(declared) != "string" or {"\\", "\n"}.isdisjoint(
+        "".join(map(str, declared.get("enum", "\n")))
+    ):
+        return _stored(declared, column)
+    return F.replace(F.replace(column, F.lit("\\"), F.lit("\\\\")), F.lit("\n"), F.lit("\\n"))
 
 
 @cache

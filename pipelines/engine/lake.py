@@ -18,6 +18,7 @@ from pipelines.errors import ReelhouseError
 
 # A file appears there only when it is whole, and replaces another in one step.
 _ATOMIC_OVERWRITE = ("s3a://", "gs://")
+_COMMITS_LOOKED_AT = 3
 _PROPERTIES = {
     "delta.checkpointInterval": "50",
 }
@@ -111,6 +112,20 @@ class Lake:
         if not self.exists(table):
             return None
         return str(self._snapshot(table).metadata().id())
+
+    def bytes_per_row(self, table: Table) -> float | None:
+        """Size of a row in the table's files (bytes), by the last of its newest commits that added rows."""
+        newest = self.version(table)
+        for version in range(newest, max(-1, newest - _COMMITS_LOOKED_AT), -1):
+            lines = (self.read_text(f"{self.path(table)}/_delta_log/{version:020}.json") or "").splitlines()
+            for info in (
+                json.loads(line)["commitInfo"] for line in lines if line.startswith('{"commitInfo"')
+            ):
+                told = info.get("operationMetrics", {})
+                rows, size = int(told.get("numOutputRows", 0)), int(told.get("numOutputBytes", 0))
+                if rows and size:
+                    return size / rows
+        return None
 
     def append(self, table: Table, rows: DataFrame, txn: Txn | None = None) -> None:
         """Add rows, once for each `txn`."""

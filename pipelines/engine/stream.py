@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
@@ -24,6 +23,7 @@ from pyspark.sql.streaming.readwriter import DataStreamWriter
 from pipelines.bronze import events
 from pipelines.config import Config
 from pipelines.contracts.schema_ids import SchemaIds
+from pipelines.declare import Table
 from pipelines.engine import expired, guard
 from pipelines.engine.checkpoint import query_id
 from pipelines.engine.gold_step import GoldStep, changes
@@ -41,8 +41,8 @@ Step = Callable[[DataFrame, int, Lake], None]
 Report = Callable[[str], None]
 """Called with a line for people."""
 
-# About what a record takes in bronze and in silver (bytes): batches of files are cut by size, not by count.
-_BYTES_PER_RECORD = {"silver": 100, "gold": 60}
+# What a record takes (bytes) until the table tells it: batches of files are cut by size, not by count.
+_BYTES_PER_RECORD = 100.0
 # Spark 4.1's Kafka source, asked for its metrics after a batch that a killed run had begun, finds no offsets
 # and fails the query, though the batch is committed by then.
 _METRICS_FAULT = 'the return value of "scala.Option.get()" is null'
@@ -229,15 +229,16 @@ class Streams:
 
     def _silver(self) -> DataStreamWriter:
         step = partial(SilverStep, self._config, ids=self._ids)
-        return self._stepped("silver", step, self._stream_of(events.TABLE, "silver"))
+        return self._stepped("silver", step, self._stream_of(events.TABLE))
 
     def _gold(self) -> DataStreamWriter:
-        actions = self._stream_of(user_actions.TABLE, "gold")
-        uploads = self._stream_of(content_uploads.TABLE, "gold")
+        actions = self._stream_of(user_actions.TABLE)
+        uploads = self._stream_of(content_uploads.TABLE)
         return self._stepped("gold", partial(GoldStep, self._config), changes(actions, uploads))
 
-    def _stream_of(self, table: Any, layer: str) -> DataFrame:
-        size = self._config.stream.max_records_per_batch * _BYTES_PER_RECORD[layer]
+    def _stream_of(self, table: Table) -> DataFrame:
+        per_record = self._lake.bytes_per_row(table) or _BYTES_PER_RECORD
+        size = int(self._config.stream.max_records_per_batch * per_record)
         # From the first commit, in the order of commits: a snapshot would come in the order of its files.
         reader = self._spark.readStream.format("delta").option("startingVersion", 0)
         return reader.option("maxBytesPerTrigger", f"{size}b").load(self._lake.path(table))
