@@ -1,8 +1,8 @@
-"""Reads the values of an Arrow batch all at once, and finds those that cannot be read."""
+"""Rows of an Arrow batch that were read in parts, laid out as a column of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -11,35 +11,6 @@ Rows = np.ndarray
 """Where values stand in their batch."""
 Part = tuple[Rows, pa.StructArray]
 """Some of a batch's rows, and what they hold."""
-
-
-def read_all(
-    values: pa.Array,
-    rows: Rows,
-    read: Callable[[pa.Array], pa.StructArray],
-    faulty: Callable[[ValueError], int | None] = lambda _: None,
-) -> Iterator[Part]:
-    """What `read` makes of the values that it can read, in order; the others are left out.
-
-    `read` raises ValueError when one of the values cannot be read. Which one it was is what `faulty` makes of
-    the error; None: that is not known, and the values are halved.
-    """
-    waiting = [(0, len(values))]
-    while waiting:
-        start, stop = waiting.pop()
-        if start == stop:
-            continue
-        try:
-            yield rows[start:stop], read(values.slice(start, stop - start))
-        except ValueError as error:
-            if stop - start == 1:
-                continue
-            at = faulty(error)
-            if at is not None and start + at < stop:
-                waiting += [(start + at + 1, stop), (start, start + at)]
-            else:
-                middle = (start + stop) // 2
-                waiting += [(middle, stop), (start, middle)]
 
 
 def without(part: Part, bad: np.ndarray | None) -> Part:

@@ -7,9 +7,11 @@ looked at here. A text that is not read is in doubt, not refused: the referee de
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -18,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import json as arrow_json
 
-from pipelines.contracts.batches import Part, Rows, laid_out, read_all, without
+from pipelines.contracts.batches import Part, Rows, laid_out, without
 from pipelines.contracts.load import contracts, is_nullable, kind_of
 from pipelines.contracts.times import parse_time
 
@@ -34,7 +36,6 @@ _Doubts = Mapping[bytes, str]
 """A word without which no text is in doubt, and a pattern of the texts that are."""
 # Arrow takes these for numbers.
 _NO_JSON: _Doubts = {b"NaN": "NaN", b"Inf": "Inf"}
-_FAULTY_ROW = re.compile(r" in row (\d+)$")
 # Each text gets this field, which nobody can guess, as its first: where a parsed row lacks it, a text held
 # more than one object, or a part of one that another text goes on with.
 _MARK = f"_{secrets.token_hex(8)}"
@@ -57,26 +58,76 @@ def reader(
             mine = pc.and_kleene(pc.equal(types, event_type), pc.starts_with(texts, b"{"))
             rows = np.flatnonzero(mine.fill_null(False).to_numpy(zero_copy_only=False))
             chosen = texts if len(rows) == len(texts) else texts.take(pa.array(rows))
-            parts = _read(chosen, rows, fields, doubts[event_type])
-            columns.append(laid_out(parts, kind[place].type, len(texts)))
+            part = _read(chosen, rows, fields, doubts[event_type])
+            columns.append(laid_out([part] if part else [], kind[place].type, len(texts)))
         return pa.StructArray.from_arrays(columns, fields=list(kind))
 
     return read
 
 
-def _read(texts: pa.Array, rows: Rows, fields: Fields, doubts: _Doubts) -> Iterator[Part]:
+def _read(texts: pa.Array, rows: Rows, fields: Fields, doubts: _Doubts) -> Part | None:
     """The texts that are objects of these fields, typed; those in doubt are left out."""
     if not len(rows):
-        return
-    fits = _fits(texts, doubts)
-    if not fits.all():
-        texts, rows = texts.filter(pa.array(fits)), rows[fits]
-    marked = pc.binary_replace_slice(texts, 0, 1, _MARKED)
-    schema = pa.schema([(_MARK, pa.bool_()), *_arrow_fields(fields)])
-    options = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-    for found, parsed in read_all(marked, rows, lambda lines: _parsed(lines, options), _row_at_fault):
-        typed, bad = _typed(parsed, fields)
-        yield without((found, typed), bad)
+        return None
+    texts, rows = _only(texts, rows, _fits(texts, doubts))
+    parsed = _parsed(texts, fields)
+    if parsed is None:
+        sound = np.array([_is_sound(text, fields) for text in texts.to_pylist()])
+        texts, rows = _only(texts, rows, sound)
+        parsed = _parsed(texts, fields)
+    if parsed is None:
+        return None
+    typed, bad = _typed(parsed, fields)
+    return without((rows, typed), bad)
+
+
+def _only(texts: pa.Array, rows: Rows, chosen: np.ndarray) -> tuple[pa.Array, Rows]:
+    return (texts, rows) if chosen.all() else (texts.filter(pa.array(chosen)), rows[chosen])
+
+
+def _is_sound(text: bytes, fields: Fields) -> bool:
+    """Whether Arrow takes a text, by Python's parser: to try them one by one would take far longer."""
+    try:
+        found = _DECODER.decode(text.decode())
+        if b"\\u" in text:
+            json.dumps(found, ensure_ascii=False).encode()  # no half of a surrogate pair
+    except (ValueError, RecursionError):
+        return False
+    return _has_types(found, {"type": "object", "properties": fields})
+
+
+def _object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+# Made once: `json.loads` would make it for each text.
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object_once, parse_float=_finite, parse_int=_finite, parse_constant=_finite
+)
+
+
+def _has_types(value: Any, field: Mapping[str, Any]) -> bool:
+    kind = kind_of(dict(field))
+    if value is None:
+        return True
+    if kind == "object":
+        inner = field["properties"]
+        return isinstance(value, dict) and all(_has_types(value.get(n), f) for n, f in inner.items())
+    if kind == "array":
+        return isinstance(value, list) and all(v is None or isinstance(v, str) for v in value)
+    if kind == "number":
+        return isinstance(value, float)
+    return isinstance(value, str)
 
 
 def _arrow_fields(fields: Fields) -> list[pa.Field]:
@@ -129,15 +180,22 @@ def _without_null(fields: Fields, required: tuple[str, ...] = ()) -> set[str]:
     return found
 
 
-def _parsed(lines: pa.Array, options: arrow_json.ParseOptions) -> pa.StructArray:
-    """One row for each marked text. Raises ValueError: one of them is in doubt."""
-    text = _bytes_of(lines)
+def _parsed(texts: pa.Array, fields: Fields) -> pa.StructArray | None:
+    """One row for each text; None: one of them is in doubt."""
+    if not len(texts):
+        return None
+    schema = pa.schema([(_MARK, pa.bool_()), *_arrow_fields(fields)])
+    parsing = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    lines = _bytes_of(pc.binary_replace_slice(texts, 0, 1, _MARKED))
     # One block, so that Arrow does not look for its end in a text.
-    reading = arrow_json.ReadOptions(use_threads=False, block_size=len(text))
-    table = arrow_json.read_json(pa.BufferReader(text), reading, options).combine_chunks()
+    reading = arrow_json.ReadOptions(use_threads=False, block_size=len(lines))
+    try:
+        table = arrow_json.read_json(pa.BufferReader(lines), reading, parsing).combine_chunks()
+    except pa.ArrowInvalid:
+        return None
     mark, *columns = table.columns
-    if table.num_rows != len(lines) or mark.null_count:
-        raise ValueError("a text is more or less than one object")
+    if table.num_rows != len(texts) or mark.null_count:  # a text is more or less than one object
+        return None
     return pa.StructArray.from_arrays([c.chunk(0) for c in columns], fields=list(table.schema)[1:])
 
 
@@ -147,12 +205,6 @@ def _bytes_of(texts: pa.Array) -> pa.Buffer:
     bounds = np.frombuffer(offsets, np.int32)
     start, end = bounds[texts.offset], bounds[texts.offset + len(texts)]
     return data.slice(start, end - start)
-
-
-def _row_at_fault(error: ValueError) -> int | None:
-    """Arrow says it at the end of most of its messages."""
-    found = _FAULTY_ROW.search(str(error))
-    return int(found.group(1)) if found else None
 
 
 def _typed(parsed: pa.StructArray, fields: Fields) -> tuple[pa.StructArray, np.ndarray | None]:

@@ -139,16 +139,25 @@ def _struct(messages: Sequence[Message], fields: Iterable[FieldDescriptor], kind
 
 
 def _column(messages: Sequence[Message], field: FieldDescriptor, kind: pa.DataType) -> _Values:
-    name, sound = field.name, np.zeros(len(messages), bool)
+    name = field.name
     values = list(map(attrgetter(name), messages))
     if field.is_repeated:
-        return pa.array(map(list, values), kind), sound
-    if field.message_type is None:
-        told = [v if v or m.HasField(name) else None for v, m in zip(values, messages, strict=True)]
-        if field.enum_type:
-            return _words(pa.array(told, pa.int32()), protobuf.symbols(field.enum_type))
-        return pa.array(told, kind), sound
-    is_missing = ~np.fromiter((m.HasField(name) for m in messages), bool, len(messages))
+        return pa.array(map(list, values), kind), np.zeros(len(messages), bool)
+    if field.message_type is not None:
+        return _nested(messages, values, field, kind)
+    told = [v if v or m.HasField(name) else None for v, m in zip(values, messages, strict=True)]
+    if field.enum_type:
+        return _words(pa.array(told, pa.int32()), protobuf.symbols(field.enum_type))
+    return pa.array(told, kind), np.zeros(len(messages), bool)
+
+
+def _nested(
+    messages: Sequence[Message], values: Sequence[Any], field: FieldDescriptor, kind: pa.DataType
+) -> _Values:
+    """Times, and messages within messages."""
+    is_missing = ~np.fromiter((m.HasField(field.name) for m in messages), bool, len(messages))
+    if is_missing.all():
+        return pa.nulls(len(messages), kind), np.zeros(len(messages), bool)
     if field.message_type.full_name == protobuf.TIMESTAMP:
         return _times(values, is_missing, kind)
     inner, bad = _struct(values, field.message_type.fields, kind)
