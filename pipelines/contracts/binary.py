@@ -99,9 +99,9 @@ def decode_binary(records: DataFrame, kinds: Iterable[Kind], meanings: Meanings,
     # A step of its own: each field would decode the bytes again.
     step = told.select("*", *read)
     structs = [_struct(t, wanted).alias(struct_name(t)) for t in event_types()]
-    version = (
-        F.coalesce(F.col(_MESSAGE)["version"], wire["version"]) if PROTOBUF in wanted else wire["version"]
-    )
+    version = wire["version"]
+    if PROTOBUF in wanted:
+        version = F.coalesce(F.col(_MESSAGE)["version"], version)
     parsed = step.select(*told.columns, *structs, version.alias("schema_version"))
     return finished(parsed.drop(_WIRE), limits)
 
@@ -194,8 +194,8 @@ def _as_struct(event_type: str, raw: Column, fields: Mapping[str, dict[str, Any]
     parts = [value.alias(name) for name, value in told.items()]
     whole = F.struct(*parts, F.lit(None).alias("schemaVersion"))
     texts = [text for name, field in fields.items() for text in _texts(field, raw[name])]
-    sound = reduce(lambda a, b: a & b, [F.coalesce(F.is_valid_utf8(text), F.lit(True)) for text in texts])
-    return F.when(sound, whole.cast(struct_type(event_type)))
+    sound = [F.coalesce(F.is_valid_utf8(text), F.lit(True)) for text in texts]
+    return F.when(reduce(lambda a, b: a & b, sound, F.lit(True)), whole.cast(struct_type(event_type)))
 
 
 def _texts(field: dict[str, Any], raw: Column) -> list[Column]:

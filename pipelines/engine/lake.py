@@ -18,7 +18,8 @@ from pipelines.errors import ReelhouseError
 
 # A file appears there only when it is whole, and replaces another in one step.
 _ATOMIC_OVERWRITE = ("s3a://", "gs://")
-_COMMITS_LOOKED_AT = 3
+# For the size of a row: in a file of fewer rows most is the file's own.
+_COMMITS_LOOKED_AT, _ENOUGH_ROWS = 3, 1000
 _PROPERTIES = {
     "delta.checkpointInterval": "50",
 }
@@ -114,16 +115,14 @@ class Lake:
         return str(self._snapshot(table).metadata().id())
 
     def bytes_per_row(self, table: Table) -> float | None:
-        """Size of a row in the table's files (bytes), by the last of its newest commits that added rows."""
+        """Size of a row in the table's files (bytes), by one of its newest commits; None: they tell none."""
         newest = self.version(table)
         for version in range(newest, max(-1, newest - _COMMITS_LOOKED_AT), -1):
-            lines = (self.read_text(f"{self.path(table)}/_delta_log/{version:020}.json") or "").splitlines()
-            for info in (
-                json.loads(line)["commitInfo"] for line in lines if line.startswith('{"commitInfo"')
-            ):
-                told = info.get("operationMetrics", {})
-                rows, size = int(told.get("numOutputRows", 0)), int(told.get("numOutputBytes", 0))
-                if rows and size:
+            text = self.read_text(f"{self.path(table)}/_delta_log/{version:020}.json") or ""
+            actions = [json.loads(line) for line in text.splitlines() if line.startswith('{"commitInfo"')]
+            for metrics in (action["commitInfo"].get("operationMetrics", {}) for action in actions):
+                rows, size = int(metrics.get("numOutputRows", 0)), int(metrics.get("numOutputBytes", 0))
+                if rows >= _ENOUGH_ROWS:
                     return size / rows
         return None
 

@@ -47,12 +47,11 @@ class SilverStep:
     app_id: str
     ids: SchemaIds
 
-    def __call__(self, batch: DataFrame, batch_id: int, lake: Lake) -> None:
-        """Process one batch; running it again for the same id changes nothing."""
+    def __call__(self, batch: DataFrame, batch_id: int, lake: Lake) -> int:
+        """Process one batch and return its records; running it again for the same id changes nothing."""
         mine = Batch.pinned("silver", self.app_id, batch_id, lake)
         if mine.is_repeat:
-            self._repeat(batch, batch_id, lake)
-            return
+            return self._repeat(batch, batch_id, lake)
         with closing(sort_out(batch, self.config, self.ids)) as found:
             events, copies = first_ones(found, reuse_window(self.config), mine.read)
             writes = [*_writes(found, events, lake)]
@@ -61,14 +60,17 @@ class SilverStep:
                 rows = lake.spark.createDataFrame(entries, ledger.TABLE.schema())
                 writes.append(partial(lake.append, ledger.TABLE, rows))
             together(*writes)
+            return sum(place.records for place in found.places.values())
 
-    def _repeat(self, batch: DataFrame, batch_id: int, lake: Lake) -> None:
+    def _repeat(self, batch: DataFrame, batch_id: int, lake: Lake) -> int:
         """What an attempt that was cut off left to do; the ledger then tells what the tables hold."""
         with closing(sort_out(without(batch, _settled(batch, lake)), self.config, self.ids)) as found:
             events, _ = first_ones(found, reuse_window(self.config), lake.read)
             together(*_writes(found, events, lake))
-        rows = lake.spark.createDataFrame(_recounted(batch, batch_id, lake), ledger.TABLE.schema())
+        entries = _recounted(batch, batch_id, lake)
+        rows = lake.spark.createDataFrame(entries, ledger.TABLE.schema())
         lake.replace_where(ledger.TABLE, rows, f"batch = {batch_id}")
+        return sum(entry[ledger.TABLE.column_names.index("records")] for entry in entries)
 
 
 def _writes(found: Sorted, events: DataFrame, lake: Lake) -> Iterator[Callable[[], None]]:

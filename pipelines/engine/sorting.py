@@ -100,7 +100,8 @@ def sort_out(records: DataFrame, config: Config, ids: SchemaIds | None = None) -
     # Computed once and kept by columns, of which most readers want a few: no dearer than to throw it away.
     decoded = decode(typed.withColumn("value", text), limits).persist()
     found, later, kept = _counts(decoded), [], [decoded]
-    events, doubts = decoded.where("accepted"), decoded.where("NOT accepted").select(*PLACE)
+    events = decoded.where("accepted")
+    doubts = decoded.where(~F.col("accepted") & (F.col("encoding") == JSON)).select(*PLACE)
     others = {row["encoding"] for row in found if not row["accepted"]} - {JSON}
     meanings: Meanings = {}
     if others:
@@ -111,8 +112,8 @@ def sort_out(records: DataFrame, config: Config, ids: SchemaIds | None = None) -
         read = decode_binary(binary, kinds, meanings, limits).persist()
         kept.append(read)
         later += _counts(read)
-        accepted = read.where("accepted")
-        events, doubts = events.unionByName(accepted), without(doubts, accepted.select(*PLACE))
+        events = events.unionByName(read.where("accepted"))
+        doubts = doubts.unionByName(read.where("NOT accepted").select(*PLACE))
     refused = None
     if sum(row["n"] for row in found) > sum(row["n"] for row in [*found, *later] if row["accepted"]):
         doubted = typed.join(doubts, list(PLACE), "left_semi")

@@ -37,7 +37,8 @@ from pipelines.kafka_clients import answers, spark_options
 from pipelines.silver import content_uploads, user_actions
 from pipelines.tables import LAYERS, OF_LAYER
 
-Step = Callable[[DataFrame, int, Lake], None]
+Step = Callable[[DataFrame, int, Lake], int | None]
+"""Processes a batch; returns its records, or None: as Spark counts them, which is once for each reading."""
 Report = Callable[[str], None]
 """Called with a line for people."""
 
@@ -94,6 +95,8 @@ class Streams:
         self._ids = SchemaIds(config)
         self._asks_again = _Every(config.registry.retry_seconds)
         self._counts_rules = _Every(config.stream.rules_minutes * 60)
+        self._bytes_per_row: dict[Table, float] = {}
+        self._records = 0
         self._stop = threading.Event()
         # One group for all rounds: Spark then goes on with the consumers of the round before. Another one for
         # another run: Spark would take up consumers of the same group even from another cluster.
@@ -194,6 +197,7 @@ class Streams:
             raise StreamingQueryException(f"no broker answers at {servers}: TimeoutException")
         if layer == "bronze" and not self._config.kafka.fail_on_data_loss:
             expired.record(self._lake, self._config, self._report)
+        self._records = 0
         query = self._start(layer)
         while query.isActive:
             query.awaitTermination(1)
@@ -201,7 +205,8 @@ class Streams:
             if self._stop.is_set() and layer == "bronze":
                 query.stop()
         query.awaitTermination()  # raises what it failed of
-        return _taken(query)
+        records, batches = _taken(query)
+        return self._records or records, batches
 
     def _start(self, layer: str) -> StreamingQuery:
         writer = {"bronze": self._bronze, "silver": self._silver, "gold": self._gold}[layer]()
@@ -237,7 +242,10 @@ class Streams:
         return self._stepped("gold", partial(GoldStep, self._config), changes(actions, uploads))
 
     def _stream_of(self, table: Table) -> DataFrame:
-        per_record = self._lake.bytes_per_row(table) or _BYTES_PER_RECORD
+        if table not in self._bytes_per_row:
+            told = self._lake.bytes_per_row(table)
+            self._bytes_per_row |= {table: told} if told else {}
+        per_record = self._bytes_per_row.get(table, _BYTES_PER_RECORD)
         size = int(self._config.stream.max_records_per_batch * per_record)
         # From the first commit, in the order of commits: a snapshot would come in the order of its files.
         reader = self._spark.readStream.format("delta").option("startingVersion", 0)
@@ -251,7 +259,7 @@ class Streams:
             lake = Lake(batch.sparkSession, self._lake.root)
             # The checkpoint's own identity: batch ids count anew in a new checkpoint.
             app_id = f"reelhouse/{query_id(lake, layer)}"
-            step_of(app_id=app_id)(batch, batch_id, lake)
+            self._records += step_of(app_id=app_id)(batch, batch_id, lake) or 0
 
         return source.writeStream.foreachBatch(run_batch)
 

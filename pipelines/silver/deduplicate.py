@@ -21,7 +21,7 @@ _HOUR = timedelta(hours=1)
 _MOST_SPANS = 50
 
 
-def candidates(accepted: DataFrame, known: DataFrame, is_small: bool = True) -> DataFrame:
+def candidates(accepted: DataFrame, known: DataFrame, is_small: bool) -> DataFrame:
     """Identities, with their `hash`, that may have come more than once; few, unless all are copies.
 
     `accepted` has `event_type`, `event_id` and the order; `known` the identities that earlier batches brought

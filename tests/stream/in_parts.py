@@ -22,4 +22,5 @@ def publish_and_run(spark: SparkSession, config: Config, folder: Path, parts: in
     for start, end in pairwise(ends):
         (folder / "part.ndjson").write_text("".join(lines[start:end]))
         produce(config, [folder / "part.ndjson"])
-        Streams(spark, config, LAYERS, print).run(available_now=True)
+        bronze, silver, _ = Streams(spark, config, LAYERS, print).run(available_now=True)
+        assert silver.records == bronze.records, "each record is told once, however often it is read"

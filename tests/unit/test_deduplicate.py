@@ -21,8 +21,13 @@ def kept(spark: SparkSession, batch: list[tuple[str, str, int]], known: list[tup
     rows = [(kind, identity, NOON, "t", 0, offset) for kind, identity, offset in batch]
     accepted = spark.createDataFrame(rows, BATCH)
     held = spark.createDataFrame(known, "event_type string, event_id string")
-    found = candidates(accepted, held).localCheckpoint()
-    return sorted(row.offset for row in without(accepted, copies(accepted, found)).collect())
+    stays = []
+    for is_small in (True, False):
+        found = candidates(accepted, held, is_small).localCheckpoint()
+        rows = without(accepted, copies(accepted, found)).collect()
+        stays.append(sorted(row.offset for row in rows))
+    assert stays[0] == stays[1]
+    return stays[0]
 
 
 def test_the_first_of_copies_in_a_batch_stays(spark: SparkSession) -> None:
