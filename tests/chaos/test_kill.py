@@ -91,7 +91,7 @@ def _progress(lake: Lake) -> tuple[int, ...]:
 
 def _wait_for_a_batch(running: subprocess.Popen[bytes], lake: Lake, folder: Path) -> None:
     """Until the run has committed a batch, so that every kill meets new work in progress."""
-    before, deadline = _progress(lake), time.monotonic() + 120
+    before, deadline = _progress(lake), time.monotonic() + 300
     while _progress(lake) == before and time.monotonic() < deadline:
         assert running.poll() is None, (folder / "run.log").read_text()[-2000:]
         time.sleep(0.2)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 pytestmark = pytest.mark.stream
-_WAIT_SECONDS = 180
+_WAIT_SECONDS = 400
 _HOLDER = """
 import json, sys, time
 from pipelines.config import load_config
