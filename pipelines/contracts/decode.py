@@ -251,9 +251,8 @@ def _line(name: str, declared: dict[str, Any], column: Column) -> Column:
     """A canonical field; the ends of lines in a text are escaped."""
     if name == "timestamp":
         return F.date_format("occurred_at", "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'")
-    if kind_of(declared) != "string" or {"\\", "\n"}.isdisjoint(
-        "".join(map(str, declared.get("enum", "\n")))
-    ):
+    words = "".join(map(str, declared.get("enum", "\n")))
+    if kind_of(declared) != "string" or {"\\", "\n"}.isdisjoint(words):
         return _stored(declared, column)
     return F.replace(F.replace(column, F.lit("\\"), F.lit("\\\\")), F.lit("\n"), F.lit("\\n"))
 

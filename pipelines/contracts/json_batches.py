@@ -28,8 +28,12 @@ Fields = Mapping[str, dict[str, Any]]
 """Fields by name, with the JSON Schema of each."""
 
 VERSION_FIELD: Fields = {"schemaVersion": {"type": ["number", "null"]}}
-_TYPES = {"string": pa.string(), "date-time": pa.string(), "number": pa.float64()}
-_TYPES["array"] = pa.list_(pa.string())
+_TYPES: Mapping[str, pa.DataType] = {
+    "string": pa.string(),
+    "date-time": pa.string(),
+    "number": pa.float64(),
+    "array": pa.list_(pa.string()),
+}
 _TIME = pa.timestamp("us", tz="UTC")
 _TIME_PATTERN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-](?:0\d|1[0-7]):[0-5]\d)$"
 _Doubts = Mapping[bytes, str]
@@ -116,10 +120,10 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def _has_types(value: Any, field: Mapping[str, Any]) -> bool:
-    kind = kind_of(dict(field))
+def _has_types(value: Any, field: dict[str, Any]) -> bool:
     if value is None:
         return True
+    kind = kind_of(field)
     if kind == "object":
         inner = field["properties"]
         return isinstance(value, dict) and all(_has_types(value.get(n), f) for n, f in inner.items())
