@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Any
 
 from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame
@@ -167,11 +166,11 @@ def _settle(lake: Lake) -> None:
     before = told.agg(F.sum("silver_rows").alias("old_rows"), F.sum("duplicates").alias("old_copies"))
     new = held.agg(rows.alias("rows"), copies.alias("copies")).join(before, list(by), "left")
     now = datetime.now(timezone.utc)
-    entries: list[tuple[Any, ...]] = []
+    entries = []
     for r in new.collect():
         added, removed = r["rows"] - (r["old_rows"] or 0), r["copies"] - (r["old_copies"] or 0)
         if added or removed:
             counts = (0, added, removed, 0, added + removed)
-            entries.append((r["topic"], r["partition"], None, None, None, *counts, now))
+            entries.append(ledger.Entry(r["topic"], r["partition"], None, None, None, *counts, now))
     if entries:
-        lake.append(ledger.TABLE, lake.spark.createDataFrame(entries, ledger.TABLE.schema()))
+        lake.append(ledger.TABLE, ledger.rows(lake.spark, entries))

@@ -12,7 +12,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
-from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -35,9 +34,6 @@ from pipelines.engine.sorting import (
 from pipelines.silver import ledger, quarantine
 from pipelines.silver.deduplicate import PLACE, without
 
-Entry = tuple[Any, ...]
-"""A row of the ledger."""
-
 
 @dataclass(frozen=True)
 class SilverStep:
@@ -57,8 +53,7 @@ class SilverStep:
             writes = [*_writes(found, events, lake)]
             entries = _entries(found, copies, batch_id)
             if entries:
-                rows = lake.spark.createDataFrame(entries, ledger.TABLE.schema())
-                writes.append(partial(lake.append, ledger.TABLE, rows))
+                writes.append(partial(lake.append, ledger.TABLE, ledger.rows(lake.spark, entries)))
             together(*writes)
             return sum(place.records for place in found.places.values())
 
@@ -68,9 +63,8 @@ class SilverStep:
             events, _ = first_ones(found, reuse_window(self.config), lake.read)
             together(*_writes(found, events, lake))
         entries = _recounted(batch, batch_id, lake)
-        rows = lake.spark.createDataFrame(entries, ledger.TABLE.schema())
-        lake.replace_where(ledger.TABLE, rows, f"batch = {batch_id}")
-        return sum(entry[ledger.TABLE.column_names.index("records")] for entry in entries)
+        lake.replace_where(ledger.TABLE, ledger.rows(lake.spark, entries), f"batch = {batch_id}")
+        return sum(entry.records for entry in entries)
 
 
 def _writes(found: Sorted, events: DataFrame, lake: Lake) -> Iterator[Callable[[], None]]:
@@ -81,14 +75,14 @@ def _writes(found: Sorted, events: DataFrame, lake: Lake) -> Iterator[Callable[[
         yield partial(lake.append, quarantine.TABLE, found.refused)
 
 
-def _entries(found: Sorted, copies: dict[Place, int], batch_id: int) -> list[Entry]:
-    """The ledger's rows, in the order of its columns."""
+def _entries(found: Sorted, copies: dict[Place, int], batch_id: int) -> list[ledger.Entry]:
+    """The ledger's rows."""
     now = datetime.now(timezone.utc)
     rows = []
     for place, n in found.places.items():
         removed = copies.get(place, 0)
         counts = (n.records, n.accepted - removed, removed, n.records - n.accepted, 0)
-        rows.append((*place, batch_id, n.first_offset, n.last_offset, *counts, now))
+        rows.append(ledger.Entry(*place, batch_id, n.first_offset, n.last_offset, *counts, now))
     return rows
 
 
@@ -112,7 +106,7 @@ def _written(batch: DataFrame, lake: Lake) -> tuple[DataFrame, DataFrame]:
     return in_silver, in_quarantine
 
 
-def _recounted(batch: DataFrame, batch_id: int, lake: Lake) -> list[Entry]:
+def _recounted(batch: DataFrame, batch_id: int, lake: Lake) -> list[ledger.Entry]:
     """The ledger's rows by what the tables hold: a record that is in none is a copy."""
     in_silver, in_quarantine = map(counts_by_place, _written(batch, lake))
     read = batch.groupBy("topic", "partition").agg(F.count("*"), F.min("offset"), F.max("offset"))
@@ -121,5 +115,6 @@ def _recounted(batch: DataFrame, batch_id: int, lake: Lake) -> list[Entry]:
     for topic, partition, records, first, last in read.collect():
         place = Place(topic, partition)
         kept, held = in_silver.get(place, 0), in_quarantine.get(place, 0)
-        rows.append((*place, batch_id, first, last, records, kept, records - kept - held, held, 0, now))
+        counts = (records, kept, records - kept - held, held, 0)
+        rows.append(ledger.Entry(*place, batch_id, first, last, *counts, now))
     return rows

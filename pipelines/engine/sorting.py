@@ -94,39 +94,31 @@ def sort_out(records: DataFrame, config: Config, ids: SchemaIds | None = None) -
     `ids` asks for the schemas that records name; None: anew.
     """
     limits = limits_of(config)
+    meanings: Meanings = {}
     typed = records.withColumn("event_type", event_type_of(topics.event_types(config)))
     typed = typed.withColumn("encoding", encoding(topics.encodings(config)))
     text = F.when(F.col("encoding") == JSON, F.col("value"))
     # Computed once and kept by columns, of which most readers want a few: no dearer than to throw it away.
     decoded = decode(typed.withColumn("value", text), limits).persist()
     found, later, kept = _counts(decoded), [], [decoded]
-    events = decoded.where("accepted")
     doubts = decoded.where(~F.col("accepted") & (F.col("encoding") == JSON)).select(*PLACE)
-    others = {row["encoding"] for row in found if not row["accepted"]} - {JSON}
-    meanings: Meanings = {}
-    if others:
+    if any(not row["accepted"] and row["encoding"] != JSON for row in found):
         binary = typed.where(F.col("encoding") != JSON)
         kinds = kinds_of(binary)
         asked = {kind.schema_id for kind in kinds if kind.schema_id is not None}
         meanings = (ids or SchemaIds(config)).meanings(asked)
-        read = decode_binary(binary, kinds, meanings, limits).persist()
-        kept.append(read)
-        later += _counts(read)
-        events = events.unionByName(read.where("accepted"))
-        doubts = doubts.unionByName(read.where("NOT accepted").select(*PLACE))
-    refused = None
+        kept.append(decode_binary(binary, kinds, meanings, limits).persist())
+        later += _counts(kept[-1])
+        doubts = doubts.unionByName(kept[-1].where("NOT accepted").select(*PLACE))
+    events, refused = reduce(DataFrame.unionByName, [frame.where("accepted") for frame in kept]), None
     if sum(row["n"] for row in found) > sum(row["n"] for row in [*found, *later] if row["accepted"]):
         doubted = typed.join(doubts, list(PLACE), "left_semi")
         judged = hold(quarantine.judged(doubted, limits, F.col("encoding"), meanings))
-        refused = quarantine.quarantine(judged)
-        if not judged.where(F.col("text").isNotNull()).isEmpty():
-            again = _recovered(judged, limits).localCheckpoint(eager=False)
-            recovered = _counts(again)
-            later += recovered
-            if any(not row["accepted"] for row in recovered):
-                turned = quarantine.undecodable(judged, again.where("NOT accepted"))
-                refused = refused.unionByName(quarantine.quarantine(turned))
-            events = events.unionByName(again.where("accepted"))
+        recovered, refused, counts = _by_referee(judged, limits)
+        events, later = (
+            (events.unionByName(recovered) if recovered is not None else events),
+            [*later, *counts],
+        )
     newest = max((row["newest"] for row in found), default=_EPOCH)
     hours = _hours([*found, *later])
     return Sorted(events, refused, _places(found, later), hours, newest, tuple(kept))
@@ -170,6 +162,19 @@ def silver_places(read: Reads, days: Mapping[str, Iterable[date]] | None = None)
             rows = rows.where(F.col("event_date").isin(*days.get(event_type, ())))
         parts.append(rows.select(*PLACE))
     return reduce(DataFrame.unionByName, parts)
+
+
+def _by_referee(judged: DataFrame, limits: Limits) -> tuple[DataFrame | None, DataFrame, list[Row]]:
+    """Of records that the referee has judged the events (None: none), the rows for quarantine, the counts."""
+    refused = quarantine.quarantine(judged)
+    if judged.where(F.col("text").isNotNull()).isEmpty():
+        return None, refused, []
+    recovered = _recovered(judged, limits).localCheckpoint(eager=False)
+    counts = _counts(recovered)
+    if any(not row["accepted"] for row in counts):
+        turned = quarantine.undecodable(judged, recovered.where("NOT accepted"))
+        refused = refused.unionByName(quarantine.quarantine(turned))
+    return recovered.where("accepted"), refused, counts
 
 
 def _recovered(judged: DataFrame, limits: Limits) -> DataFrame:

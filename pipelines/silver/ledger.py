@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame
+from datetime import datetime
+from typing import NamedTuple
+
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pipelines.declare import Column, Measure, Reads, Rule, Table
@@ -53,3 +56,24 @@ TABLE = Table(
     ),
 )
 COUNTS = ("records", "silver_rows", "duplicates", "quarantined", "released")
+
+
+class Entry(NamedTuple):
+    """A row, in the order of the columns."""
+
+    topic: str
+    partition: int
+    batch: int | None
+    first_offset: int | None
+    last_offset: int | None
+    records: int
+    silver_rows: int
+    duplicates: int
+    quarantined: int
+    released: int
+    written_at: datetime
+
+
+def rows(spark: SparkSession, entries: list[Entry]) -> DataFrame:
+    """The entries as rows of the table."""
+    return spark.createDataFrame(entries, TABLE.schema())
