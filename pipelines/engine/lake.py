@@ -114,6 +114,11 @@ class Lake:
             return None
         return str(self._snapshot(table).metadata().id())
 
+    def has_first_version(self, table: Table) -> bool:
+        """Whether the log still has the table's first commit: Delta removes what is older than 30 days."""
+        first = f"{self.path(table)}/_delta_log/{0:020}.json"
+        return bool(self._files(first).exists(self._hadoop(first)))
+
     def bytes_per_row(self, table: Table) -> float | None:
         """Size of a row in the table's files (bytes), by one of its newest commits; None: they tell none."""
         newest = self.version(table)
@@ -168,8 +173,7 @@ class Lake:
 
     def read_text(self, path: str) -> str | None:
         """A small file's text; None when there is none."""
-        rows = self._files(path).exists(self._hadoop(path))
-        if not rows:
+        if not self._files(path).exists(self._hadoop(path)):
             return None
         stream = self._files(path).open(self._hadoop(path))
         try:

@@ -247,9 +247,12 @@ class Streams:
             self._bytes_per_row |= {table: told} if told else {}
         per_record = self._bytes_per_row.get(table, _BYTES_PER_RECORD)
         size = int(self._config.stream.max_records_per_batch * per_record)
-        # From the first commit, in the order of commits: a snapshot would come in the order of its files.
-        reader = self._spark.readStream.format("delta").option("startingVersion", 0)
-        return reader.option("maxBytesPerTrigger", f"{size}b").load(self._lake.path(table))
+        reader = self._spark.readStream.format("delta").option("maxBytesPerTrigger", f"{size}b")
+        # A new stream begins with the first commit, to take what came first first. Without it, it begins with
+        # all that is there, in the order of files.
+        if self._lake.has_first_version(table):
+            reader = reader.option("startingVersion", 0)
+        return reader.load(self._lake.path(table))
 
     def _stepped(self, layer: str, step_of: Callable[..., Step], source: DataFrame) -> DataStreamWriter:
         def run_batch(batch: DataFrame, batch_id: int) -> None:

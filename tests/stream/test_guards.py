@@ -21,6 +21,7 @@ from pipelines.engine.lake import Lake
 from pipelines.engine.stream import Streams
 from pipelines.errors import ReelhouseError
 from pipelines.kafka_clients import admin, producer
+from pipelines.silver import user_actions
 from pipelines.topics import create_topics
 
 if TYPE_CHECKING:
@@ -84,6 +85,30 @@ def test_expired_records_stop_the_stream_and_skipping_them_is_recorded(
         (config.kafka.topics.user_actions, 0, 10, 15)
     ]
     assert "skipping 5 expired records of media.user-actions, partition 0, from 10" in lines
+
+
+def test_a_layer_begins_anew_when_the_log_of_its_source_has_been_cut(
+    config: Config, spark: SparkSession
+) -> None:
+    """As Delta does with commits older than 30 days."""
+
+    def take(numbers: range) -> None:
+        publish(config, numbers)
+        run(spark, config)
+
+    def in_silver() -> list[str]:
+        Streams(spark, config, ("silver",), print).run(available_now=True)
+        return sorted(row.user_id for row in lake.read(user_actions.TABLE).collect())
+
+    lake = Lake.of(spark, config)
+    take(range(10))
+    path = lake.path(events.TABLE)
+    spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ('delta.checkpointInterval' = '1')")
+    take(range(10, 30))
+    min(Path(path, "_delta_log").glob("*.json")).unlink()
+    assert in_silver() == sorted(f"u{number}" for number in range(30))
+    take(range(30, 40))
+    assert in_silver() == sorted(f"u{number}" for number in range(40)), "goes on from its checkpoint"
 
 
 def test_a_topic_that_was_made_anew_is_refused(config: Config, spark: SparkSession) -> None:
