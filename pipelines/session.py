@@ -142,7 +142,10 @@ def open_session(config: Config, name: str, *, with_catalog: bool = False) -> Sp
         hadoop = session.sparkContext._jsc.hadoopConfiguration()
         for key, value in connection_properties(config.catalog).items():
             hadoop.set(key, value)
-    session.sparkContext.setLogLevel(os.environ.get("REELHOUSE_LOG_LEVEL", "OFF"))
+    session.sparkContext.setLogLevel("OFF")
+    if level := os.environ.get("REELHOUSE_LOG_LEVEL"):
+        # From another level: Spark takes INFO for what it has, and goes on to show warnings only.
+        session.sparkContext.setLogLevel(level)
     return session
 
 

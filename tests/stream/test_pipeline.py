@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -171,9 +172,12 @@ def test_the_commands_show_it(ran: Ran) -> None:
         f'{ran.config.kafka.bootstrap_servers}"\n'
     )
 
-    def reelhouse(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def reelhouse(*arguments: str, **further: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pipelines.cli.main", "--conf", str(conf), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
+        environment = {**os.environ, **further}
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=180, env=environment
+        )
 
     query = "SELECT sum(plays) AS plays FROM gold.audience_daily"
     answered = reelhouse("sql", "--format", "json", query)
@@ -181,7 +185,9 @@ def test_the_commands_show_it(ran: Ran) -> None:
     wrong = reelhouse("sql", "SELECT nothing FROM gold.playbacks")
     assert wrong.returncode == 1
     assert wrong.stderr.strip().splitlines()[-1].startswith("reelhouse: the query failed: [UNRESOLVED_COLUMN")
-    described = reelhouse("tables", "gold.playbacks")
+    assert " INFO " not in wrong.stderr
+    described = reelhouse("tables", "gold.playbacks", REELHOUSE_LOG_LEVEL="INFO")
+    assert " INFO " in described.stderr
     assert "playback_id" in described.stdout
     assert f"rows: {ran.counts['rows']['playbacks']}" in described.stdout
     status = reelhouse("status", "--json")
