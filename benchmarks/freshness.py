@@ -83,16 +83,17 @@ def _event(number: int) -> bytes:
 
 
 def _resident(pid: int) -> float:
-    """Resident memory (MB) of a process and its children."""
+    """Memory (MB) of a process and its children, what they share counted once."""
     total, waiting = 0.0, [pid]
     while waiting:
-        one = waiting.pop()
+        one = Path(f"/proc/{waiting.pop()}")
         try:
-            status = Path(f"/proc/{one}/status").read_text()
-            waiting += [int(c) for c in Path(f"/proc/{one}/task/{one}/children").read_text().split()]
+            parts = (one / "smaps_rollup").read_text().splitlines()
+            # Java starts Python's workers from any of its threads.
+            waiting += [int(c) for file in one.glob("task/*/children") for c in file.read_text().split()]
         except OSError:
             continue
-        total += sum(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+        total += sum(int(line.split()[1]) / 1024 for line in parts if line.startswith("Pss:"))
     return total
 
 
