@@ -21,7 +21,7 @@ from pipelines.topics import event_types
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-COUNT = int(os.environ.get("REELHOUSE_FUZZ_RECORDS", "30000"))
+COUNT = int(os.environ.get("REELHOUSE_FUZZ_RECORDS", "100000"))
 """Records by encoding. Most go to the referee, which is Python."""
 EVENTS = [
     ("user-action", 1, {"userId": "u", "action": "skip", "mediaId": "m"}),
