@@ -107,18 +107,19 @@ def sort_out(records: DataFrame, config: Config, ids: SchemaIds | None = None) -
         kinds = kinds_of(binary)
         asked = {kind.schema_id for kind in kinds if kind.schema_id is not None}
         meanings = (ids or SchemaIds(config)).meanings(asked)
-        kept.append(decode_binary(binary, kinds, meanings, limits).persist())
-        later += _counts(kept[-1])
-        doubts = doubts.unionByName(kept[-1].where("NOT accepted").select(*PLACE))
-    events, refused = reduce(DataFrame.unionByName, [frame.where("accepted") for frame in kept]), None
+        read = decode_binary(binary, kinds, meanings, limits).persist()
+        kept.append(read)
+        later += _counts(read)
+        doubts = doubts.unionByName(read.where("NOT accepted").select(*PLACE))
+    events = reduce(DataFrame.unionByName, [frame.where("accepted") for frame in kept])
+    refused = None
     if sum(row["n"] for row in found) > sum(row["n"] for row in [*found, *later] if row["accepted"]):
         doubted = typed.join(doubts, list(PLACE), "left_semi")
         judged = hold(quarantine.judged(doubted, limits, F.col("encoding"), meanings))
         recovered, refused, counts = _by_referee(judged, limits)
-        events, later = (
-            (events.unionByName(recovered) if recovered is not None else events),
-            [*later, *counts],
-        )
+        later += counts
+        if recovered is not None:
+            events = events.unionByName(recovered)
     newest = max((row["newest"] for row in found), default=_EPOCH)
     hours = _hours([*found, *later])
     return Sorted(events, refused, _places(found, later), hours, newest, tuple(kept))
