@@ -96,6 +96,7 @@ class Streams:
         self._asks_again = _Every(config.registry.retry_seconds)
         self._counts_rules = _Every(config.stream.rules_minutes * 60)
         self._bytes_per_row: dict[Table, float] = {}
+        self._has_first_version: dict[Table, bool] = {}
         self._records = 0
         self._stop = threading.Event()
         # One group for all rounds: Spark then goes on with the consumers of the round before. Another one for
@@ -249,8 +250,10 @@ class Streams:
         size = int(self._config.stream.max_records_per_batch * per_record)
         reader = self._spark.readStream.format("delta").option("maxBytesPerTrigger", f"{size}b")
         # A new stream begins with the first commit, to take what came first first. Without it, it begins with
-        # all that is there, in the order of files.
-        if self._lake.has_first_version(table):
+        # all that is there, in the order of files. Asked once: only the first round can be a stream's first.
+        if table not in self._has_first_version:
+            self._has_first_version[table] = self._lake.has_first_version(table)
+        if self._has_first_version[table]:
             reader = reader.option("startingVersion", 0)
         return reader.load(self._lake.path(table))
 
