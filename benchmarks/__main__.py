@@ -1,8 +1,9 @@
-"""`python -m benchmarks [NAME…]`: startup, throughput, encodings, freshness, growth,
-check; prints what it measured.
+"""`python -m benchmarks [NAME…]`: startup, throughput, encodings, ledger, freshness,
+growth, check; prints what it measured.
 
-Sizes: REELHOUSE_BENCH_EVENTS (throughput, default 3,000,000; encodings, default 300,000),
-REELHOUSE_BENCH_SECONDS (freshness, default 180), REELHOUSE_BENCH_DAYS (growth, default 30).
+Sizes: REELHOUSE_BENCH_EVENTS (throughput, default 3,000,000; encodings, default 300,000;
+ledger, default 1,000,000), REELHOUSE_BENCH_SECONDS (freshness, default 180),
+REELHOUSE_BENCH_DAYS (growth, default 30).
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import check, encodings, freshness, growth, startup, throughput
+from benchmarks import check, encodings, freshness, growth, ledger, startup, throughput
 
 ALL = {
     "startup": startup.measure,
     "throughput": throughput.measure,
     "encodings": encodings.measure,
+    "ledger": ledger.measure,
     "freshness": freshness.measure,
     "growth": growth.measure,
     "check": check.measure,

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
-from benchmarks.setup import environment, running_broker
+from benchmarks.setup import environment, process_tree, running_broker
 from pipelines import broker
 from pipelines.config import Config
 from pipelines.kafka_clients import producer
@@ -84,13 +84,10 @@ def _event(number: int) -> bytes:
 
 def _resident(pid: int) -> float:
     """Memory (MB) of a process and its children, what they share counted once."""
-    total, waiting = 0.0, [pid]
-    while waiting:
-        one = Path(f"/proc/{waiting.pop()}")
+    total = 0.0
+    for process in process_tree(pid):
         try:
-            parts = (one / "smaps_rollup").read_text().splitlines()
-            # Java starts Python's workers from any of its threads.
-            waiting += [int(c) for file in one.glob("task/*/children") for c in file.read_text().split()]
+            parts = (process / "smaps_rollup").read_text().splitlines()
         except OSError:
             continue
         total += sum(int(line.split()[1]) / 1024 for line in parts if line.startswith("Pss:"))

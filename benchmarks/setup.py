@@ -70,3 +70,15 @@ def write_actions(file: Path, count: int, users: int = 50_000) -> None:
                 "region": "eu-west",
             }
             out.write(json.dumps(event, separators=(",", ":")) + "\n")
+
+
+def process_tree(pid: int) -> Iterator[Path]:
+    """Folders under `/proc` of a process and its children; one that ends meanwhile may be among them."""
+    waiting = [pid]
+    while waiting:
+        process = Path(f"/proc/{waiting.pop()}")
+        yield process
+        # Java starts Python's workers from any of its threads.
+        with contextlib.suppress(OSError):
+            for children in process.glob("task/*/children"):
+                waiting += map(int, children.read_text().split())
