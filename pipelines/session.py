@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines import submitted
@@ -27,6 +28,8 @@ _AVRO_LIMITS = {
 _LIMITED = " ".join(f"-D{key}={value}" for key, value in _AVRO_LIMITS.items())
 # VFORK: Hadoop starts a `chmod` for a file that it makes, without a helper process before each.
 _JAVA_OPTIONS = "-XX:+UseParallelGC -Duser.timezone=UTC -Djdk.lang.Process.launchMechanism=VFORK"
+# Without it Spark tells five lines about its own logging before it can be told not to.
+_QUIET = f'"-Dlog4j2.configurationFile={Path(__file__).with_name("log4j2.properties")}"'
 _OWN = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.sources.default": "delta",
@@ -142,11 +145,21 @@ def open_session(config: Config, name: str, *, with_catalog: bool = False) -> Sp
         hadoop = session.sparkContext._jsc.hadoopConfiguration()
         for key, value in connection_properties(config.catalog).items():
             hadoop.set(key, value)
+    _set_log_level(session)
+    return session
+
+
+def _set_log_level(session: SparkSession) -> None:
+    from pyspark.logger import PySparkLogger
+
     session.sparkContext.setLogLevel("OFF")
     if level := os.environ.get("REELHOUSE_LOG_LEVEL"):
         # From another level: Spark takes INFO for what it has, and goes on to show warnings only.
         session.sparkContext.setLogLevel(level)
-    return session
+        return
+    # Beside raising an error of a query, PySpark logs it with Java's whole stack.
+    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+        PySparkLogger.getLogger(name).setLevel("CRITICAL")
 
 
 def spark_settings(config: Config, *, with_catalog: bool) -> dict[str, str]:
@@ -190,5 +203,5 @@ def _brought(config: Config, with_catalog: bool) -> dict[str, str]:
         "spark.jars": ",".join([*jars, *further]),
         # On the driver's own class path their classes can come from the archive.
         "spark.driver.extraClassPath": ":".join([*jars, *drivers]),
-        "spark.driver.extraJavaOptions": f"{_JAVA_OPTIONS} {java_options(require_java())}".strip(),
+        "spark.driver.extraJavaOptions": f"{_JAVA_OPTIONS} {_QUIET} {java_options(require_java())}".strip(),
     }

@@ -184,8 +184,10 @@ def test_the_commands_show_it(ran: Ran) -> None:
     assert json.loads(answered.stdout) == {"plays": ran.counts["rows"]["playbacks"]}, answered.stderr
     wrong = reelhouse("sql", "SELECT nothing FROM gold.playbacks")
     assert wrong.returncode == 1
-    assert wrong.stderr.strip().splitlines()[-1].startswith("reelhouse: the query failed: [UNRESOLVED_COLUMN")
-    assert " INFO " not in wrong.stderr
+    # The one line that Java itself begins with cannot be told away.
+    told = [line for line in wrong.stderr.splitlines() if "jdk.incubator.vector" not in line]
+    assert len(told) == 1
+    assert told[0].startswith("reelhouse: the query failed: [UNRESOLVED_COLUMN")
     described = reelhouse("tables", "gold.playbacks", REELHOUSE_LOG_LEVEL="INFO")
     assert " INFO " in described.stderr
     assert "playback_id" in described.stdout
