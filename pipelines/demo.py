@@ -30,10 +30,10 @@ SOURCE = Path("data/media_player_events/events.csv")
 _DONE = Path(".work/demo-published.json")
 _NEXT = """
 what to try next:
-  .venv/bin/reelhouse sql "SELECT media_id, plays FROM gold.media_daily ORDER BY plays DESC LIMIT 5"
+  .venv/bin/reelhouse sql "SELECT event_date, media_id, plays FROM gold.media_daily ORDER BY 3 DESC LIMIT 5"
   .venv/bin/reelhouse tables gold.playbacks
   .venv/bin/reelhouse sql "SELECT reasons[0].code, count(*) FROM silver.quarantine GROUP BY 1 ORDER BY 2 DESC"
-  .venv/bin/reelhouse run &        # then: reelhouse simulate --users 50 --days 1 --seed 2 --rate 500
+  .venv/bin/reelhouse run &    # then: .venv/bin/reelhouse simulate --users 50 --days 1 --seed 2 --rate 500
   make clean                       # stops the broker and removes .work"""
 
 
@@ -65,11 +65,14 @@ def _simulate() -> None:
 
 def _lake(config: Config) -> Lake:
     """Spark, and the tables, which take the longest to make the first time."""
+    from pipelines.engine.guard import require_tables
     from pipelines.engine.lake import Lake
     from pipelines.session import open_session
     from pipelines.tables import LAYERS, OF_LAYER
 
     lake = Lake.of(open_session(config, "demo"), config)
+    for layer in LAYERS:
+        require_tables(lake, layer)
     for layer in LAYERS:
         lake.create(OF_LAYER[layer])
     return lake

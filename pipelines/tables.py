@@ -22,6 +22,8 @@ OF_LAYER = {
     "gold": (*GOLD, *INTERNAL, quality_results.TABLE),
 }
 """What each layer's stream writes."""
+READ_BY = {"silver": BRONZE, "gold": (user_actions.TABLE, content_uploads.TABLE)}
+"""The tables that each layer's stream reads."""
 
 
 def table_named(name: str) -> Table:

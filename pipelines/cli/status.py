@@ -20,7 +20,7 @@ Examples:
   reelhouse status --json
 """
 _HEADINGS = ("stream", "health", "lag (records)", "lag (s)", "last batch", "records", "records/s", "idle (s)")
-_UNHEALTHY = ("stalled", "source unreachable", "never started")
+_UNHEALTHY = ("stalled", "source unreachable", "source lost", "never started")
 
 
 @click.command(epilog=_EPILOG)
@@ -30,7 +30,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     """Show each stream's lag, rate and last batch, and each table's rows and freshness.
 
     Exit code 1 when a stream is unhealthy: stalled for 5 minutes with work left, never started, or its source
-    does not answer.
+    does not answer or is gone.
     """
     from pipelines.engine.facts import quarantined, table_facts
     from pipelines.engine.lake import Lake

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from pipelines.declare import Table
 from pipelines.engine.lake import Lake
-from pipelines.tables import TABLES
+from pipelines.errors import ReelhouseError
+from pipelines.tables import READ_BY
 
 
 class Reached(NamedTuple):
@@ -47,8 +48,15 @@ def offsets(lake: Lake, layer: str, batch: int) -> list[Any]:
 
 
 def sources(lake: Lake, layer: str, batch: int) -> dict[Table, Reached]:
-    """What a batch read up to, for a layer that reads tables."""
+    """What a batch read up to, for a layer that reads tables. Raises ReelhouseError (`source_lost`)."""
     found = {offset["reservoirId"]: offset for offset in offsets(lake, layer, batch)}
-    by_id = {lake.table_id(table): table for table in TABLES} if found else {}
+    by_id = {lake.table_id(table): table for table in READ_BY[layer]} if found else {}
+    if not by_id.keys() >= found.keys():
+        names = " or ".join(table.full_name for table in READ_BY[layer])
+        message = (
+            f"{names}, which the {layer} stream reads, is gone or was made anew; restore it, or begin "
+            f"{layer} anew: docs/operations.md says how"
+        )
+        raise ReelhouseError(message, code="source_lost")
     # Before a version's first file the index is negative.
     return {by_id[i]: Reached(int(o["reservoirVersion"]), o["index"] >= 0) for i, o in found.items()}

@@ -15,11 +15,14 @@ from typing import IO
 from py4j.protocol import Py4JError
 
 from pipelines.config import Config, is_folder
+from pipelines.engine.batch import pins
+from pipelines.engine.checkpoint import last_batch, sources
 from pipelines.engine.lake import Lake
 from pipelines.engine.lease import is_supported, leases
 from pipelines.engine.storage_errors import unwritable
 from pipelines.errors import ReelhouseError
-from pipelines.tables import OF_LAYER
+from pipelines.gold import quality_results
+from pipelines.tables import BRONZE, OF_LAYER, READ_BY
 from pipelines.topics import event_types, identities
 
 
@@ -102,14 +105,37 @@ def require_checkpoint(lake: Lake, layer: str) -> None:
     if lake.read_text(f"{checkpoint}/metadata") is not None:
         return
     # A table that has its first version only is empty: asking its rows would cost a job each.
-    made = [t for t in OF_LAYER[layer] if lake.exists(t) and lake.version(t) > 0]
+    kept = [t for t in OF_LAYER[layer] if t is not quality_results.TABLE]  # `check` writes it as well
+    made = [t for t in kept if lake.exists(t) and lake.version(t) > 0]
     written = [t.full_name for t in made if not lake.read(t).isEmpty()]
     if written:
         message = (
             f"the checkpoint {checkpoint} is gone, but {', '.join(written)} holds what it had read; restore "
-            f"the checkpoint, or remove the {layer} tables to read everything again"
+            f"the checkpoint, or begin {layer} anew: docs/operations.md says how"
         )
         raise ReelhouseError(message, code="checkpoint_lost")
+
+
+def require_tables(lake: Lake, layer: str) -> None:
+    """Refuse to go on where a table is gone that the layer's stream has written, or one that it reads.
+
+    An empty one in its place would hide the hole. Raises ReelhouseError (`table_lost`, `source_lost`).
+    """
+    batch, _ = last_batch(lake, layer)
+    if batch is None:
+        return
+    begun = pins(lake, layer)
+    # Bronze pins none: Spark's own sink writes its one table. A table of a newer release is in no pins.
+    known = {*begun[1]} if begun else {table.full_name for table in BRONZE}
+    lost = [t.full_name for t in OF_LAYER[layer] if t.full_name in known and not lake.exists(t)]
+    if lost:
+        message = (
+            f"{', '.join(lost)} is gone, which the {layer} stream has written; restore it, or begin "
+            f"{layer} anew: docs/operations.md says how"
+        )
+        raise ReelhouseError(message, code="table_lost")
+    if layer in READ_BY:
+        sources(lake, layer, batch)
 
 
 def require_same_topics(lake: Lake, config: Config) -> None:

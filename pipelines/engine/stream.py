@@ -111,7 +111,8 @@ class Streams:
         """Run until `stop`, or with `available_now` until what is there now is in every layer.
 
         Exactly once into every table, whenever this process ends. Raises ReelhouseError (`already_running`,
-        `checkpoint_lost`, `topic_missing`, `topic_recreated`, `offsets_expired`, `storage_unwritable`, …).
+        `checkpoint_lost`, `table_lost`, `source_lost`, `topic_missing`, `topic_recreated`, `offsets_expired`,
+        `storage_unwritable`, …).
         """
         with guard.only_writer(self._lake, self._layers, self._report):
             self._prepare(available_now)
@@ -135,6 +136,8 @@ class Streams:
                 self._wait_for_broker(str(error))
         for layer in self._layers:
             guard.require_checkpoint(self._lake, layer)
+            guard.require_tables(self._lake, layer)
+        for layer in self._layers:
             self._lake.create(OF_LAYER[layer])
         if self._layers == ["gold"]:
             self._lake.read(user_actions.TABLE)

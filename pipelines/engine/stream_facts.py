@@ -39,7 +39,7 @@ class StreamFacts:
 
     layer: str
     health: str
-    """`ok`, `behind` (working on it), `stalled`, `never started` or `source unreachable`."""
+    """`ok`, `behind` (working on it), `stalled`, `never started`, `source unreachable` or `source lost`."""
     lag: Lag | None = None
     last_batch: int | None = None
     last_batch_at: datetime | None = None
@@ -62,7 +62,10 @@ def _stream(lake: Lake, config: Config, layer: str) -> StreamFacts:
     if batch is None or at is None:
         return StreamFacts(layer, "never started")
     began = started_at(lake, layer, batch)
-    read = [] if layer == "bronze" else list(_sources(lake, layer, batch))
+    try:
+        read = [] if layer == "bronze" else list(_sources(lake, layer, batch))
+    except ReelhouseError:
+        return StreamFacts(layer, "source lost", None, batch, at)
     records = _kafka_taken(lake, batch) if layer == "bronze" else _delta_taken(read)
     rate = records / max(0.001, (at - began).total_seconds()) if began else None
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -17,15 +19,20 @@ from kafka import TopicPartition
 from pipelines import broker
 from pipelines.bronze import events, expired_records
 from pipelines.config import Config
+from pipelines.declare import Table
 from pipelines.engine.lake import Lake
+from pipelines.engine.reconcile import reconcile_records
+from pipelines.engine.reconcile_gold import reconcile_gold
 from pipelines.engine.stream import Streams
+from pipelines.engine.stream_facts import stream_facts
 from pipelines.errors import ReelhouseError
 from pipelines.kafka_clients import admin, producer
 from pipelines.silver import user_actions
+from pipelines.tables import GOLD, LAYERS
 from pipelines.topics import create_topics
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import Row, SparkSession
 
 pytestmark = pytest.mark.stream
 
@@ -109,6 +116,59 @@ def test_a_layer_begins_anew_when_the_log_of_its_source_has_been_cut(
     assert in_silver() == sorted(f"u{number}" for number in range(30))
     take(range(30, 40))
     assert in_silver() == sorted(f"u{number}" for number in range(40)), "goes on from its checkpoint"
+
+
+def test_a_table_that_is_gone_is_refused_and_its_layer_begins_anew(
+    config: Config, spark: SparkSession
+) -> None:
+    def run_all() -> None:
+        Streams(spark, config, LAYERS, print).run(available_now=True)
+
+    def rows(*tables: Table) -> list[list[Row]]:
+        own = [[c for c in table.column_names if c != "ingested_at"] for table in tables]
+        return [
+            sorted(lake.read(t).select(*names).collect(), key=str)
+            for t, names in zip(tables, own, strict=True)
+        ]
+
+    def health() -> dict[str, str]:
+        return {facts.layer: facts.health for facts in stream_facts(lake, config)}
+
+    lake = Lake.of(spark, config)
+    root = Path(lake.root)
+    publish(config, range(10))
+    run_all()
+    before = rows(user_actions.TABLE, *GOLD)
+    shutil.rmtree(lake.path(user_actions.TABLE))
+    with pytest.raises(ReelhouseError, match=r"silver\.user_actions is gone") as refused:
+        run_all()
+    assert refused.value.code == "table_lost"
+    assert not Path(lake.path(user_actions.TABLE)).exists(), "an empty one would hide the hole"
+    assert health() == {"bronze": "ok", "silver": "ok", "gold": "source lost"}
+
+    commands = re.findall(r"^rm -r (.*?) *#", Path("docs/operations.md").read_text(), re.M)
+    of_silver, of_gold = ([path for name in names.split() for path in root.glob(name)] for names in commands)
+    assert len(of_silver) + len(of_gold) == len(" ".join(commands).split()) + 2, "with the pins of both"
+    for path in of_silver:
+        remove(path)
+    with pytest.raises(ReelhouseError, match=r"silver\.user_actions or silver\.content_uploads") as refused:
+        run_all()
+    assert refused.value.code == "source_lost"
+    for path in of_gold:
+        remove(path)
+    publish(config, range(5, 10))
+    run_all()
+    assert rows(user_actions.TABLE, *GOLD) == before
+    assert set(health().values()) == {"ok"}
+    assert reconcile_records(lake, config).findings == []
+    assert reconcile_gold(lake) == ([], [])
+
+
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def test_a_topic_that_was_made_anew_is_refused(config: Config, spark: SparkSession) -> None:
