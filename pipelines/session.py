@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,7 +134,8 @@ def open_session(config: Config, name: str, *, with_catalog: bool = False) -> Sp
     for key, value in spark_settings(config, with_catalog=shares_names).items():
         builder = builder.config(key, value)
     try:
-        session = builder.getOrCreate()
+        with _uninterrupted():
+            session = builder.getOrCreate()
     except Exception as error:
         message = f"Spark does not start ({str(error).splitlines()[0]}); see spark.master and spark.conf"
         raise ReelhouseError(message, code="spark_failed") from error
@@ -147,6 +151,16 @@ def open_session(config: Config, name: str, *, with_catalog: bool = False) -> Sp
             hadoop.set(key, value)
     _set_log_level(session)
     return session
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """SIGINT and SIGTERM wait until Spark has started: Java that is left alone before then never ends."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _set_log_level(session: SparkSession) -> None:

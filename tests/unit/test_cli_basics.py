@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -183,3 +185,23 @@ def test_a_verb_that_finds_a_fault_exits_with_1(verb) -> None:
 def test_a_verb_that_is_done_exits_with_0(verb) -> None:
     verb(lambda: None)
     assert cli.main(["tables"]) == 0
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.5])
+def test_ctrl_c_while_spark_starts_leaves_no_java_behind(seconds: float, tmp_path: Path) -> None:
+    environment = {**os.environ, "REELHOUSE_STORAGE__ROOT": str(tmp_path)}
+    command = [sys.executable, "-m", "pipelines.cli.main", "run"]
+    process = subprocess.Popen(
+        command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    time.sleep(seconds)
+    # As a terminal does: to Java, too.
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        # Until nobody holds the other end of the pipe, Java neither.
+        _, told = process.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert told.decode().strip().endswith("reelhouse: interrupted")
+    assert process.returncode == 130
