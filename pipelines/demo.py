@@ -101,6 +101,9 @@ def _publish(config: Config) -> None:
 
 def _compare(lake: Lake) -> bool:
     """Print each table's rows beside the truth: simulated events, and the real ones."""
+    from pyspark.sql import functions as F
+
+    from pipelines.silver import ledger
     from pipelines.tables import GOLD, SILVER
 
     counts = json.loads((SIMULATION / "truth" / "counts.json").read_text())
@@ -120,6 +123,9 @@ def _compare(lake: Lake) -> bool:
         rows, wanted = lake.read(table).count(), expected.get(table.full_name)
         wrong = wrong or (wanted is not None and wanted != rows)
         print(f"{table.full_name:<24}{rows:>10,}{'' if wanted is None else f'{wanted:>10,}'}")
+    found = lake.read(ledger.TABLE).agg(F.sum("duplicates")).first()
+    assert found is not None  # an aggregate has a row
+    print(f"{found[0]:,} records were copies of events that are there, which silver drops")
     return wrong
 
 
