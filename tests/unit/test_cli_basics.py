@@ -192,7 +192,13 @@ def test_ctrl_c_while_spark_starts_leaves_no_java_behind(seconds: float, tmp_pat
     environment = {**os.environ, "REELHOUSE_STORAGE__ROOT": str(tmp_path)}
     command = [sys.executable, "-m", "pipelines.cli.main", "run"]
     process = subprocess.Popen(
-        command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # pytest-xdist's processes ignore SIGINT, which a child inherits.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     time.sleep(seconds)
     # As a terminal does: to Java, too.
@@ -203,5 +209,6 @@ def test_ctrl_c_while_spark_starts_leaves_no_java_behind(seconds: float, tmp_pat
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     assert told.decode().strip().endswith("reelhouse: interrupted")
     assert process.returncode == 130
