@@ -65,16 +65,13 @@ def _simulate() -> None:
 
 def _lake(config: Config) -> Lake:
     """Spark, and the tables, which take the longest to make the first time."""
-    from pipelines.engine.guard import require_tables
+    from pipelines.engine.guard import make_tables
     from pipelines.engine.lake import Lake
     from pipelines.session import open_session
-    from pipelines.tables import LAYERS, OF_LAYER
+    from pipelines.tables import LAYERS
 
     lake = Lake.of(open_session(config, "demo"), config)
-    for layer in LAYERS:
-        require_tables(lake, layer)
-    for layer in LAYERS:
-        lake.create(OF_LAYER[layer])
+    make_tables(lake, LAYERS)
     return lake
 
 

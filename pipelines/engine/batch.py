@@ -12,12 +12,11 @@ from pyspark.sql import DataFrame
 
 from pipelines.declare import Table
 from pipelines.engine.lake import Lake, Txn
-from pipelines.silver import content_uploads, user_actions
-from pipelines.tables import GOLD, INTERNAL, OF_LAYER
+from pipelines.tables import GOLD, INTERNAL, OF_LAYER, READ_BY
 
 _PINNED: dict[str, tuple[Table, ...]] = {
     "silver": OF_LAYER["silver"],
-    "gold": (*GOLD, *INTERNAL, user_actions.TABLE, content_uploads.TABLE),
+    "gold": (*GOLD, *INTERNAL, *READ_BY["gold"]),
 }
 
 

@@ -96,7 +96,19 @@ def _holder(file: IO[str]) -> str:
     return file.read() or "an unknown process"
 
 
-def require_checkpoint(lake: Lake, layer: str) -> None:
+def make_tables(lake: Lake, layers: Sequence[str]) -> None:
+    """Make what the layers' streams write, where it is missing, once it is sure that nothing is lost.
+
+    Raises ReelhouseError (`checkpoint_lost`, `table_lost`, `source_lost`, `storage_unwritable`, …).
+    """
+    for layer in layers:
+        _require_checkpoint(lake, layer)
+        _require_tables(lake, layer)
+    for layer in layers:
+        lake.create(OF_LAYER[layer])
+
+
+def _require_checkpoint(lake: Lake, layer: str) -> None:
     """Refuse to read everything anew into tables that hold it: without its checkpoint a stream would.
 
     Raises ReelhouseError (`checkpoint_lost`).
@@ -116,7 +128,7 @@ def require_checkpoint(lake: Lake, layer: str) -> None:
         raise ReelhouseError(message, code="checkpoint_lost")
 
 
-def require_tables(lake: Lake, layer: str) -> None:
+def _require_tables(lake: Lake, layer: str) -> None:
     """Refuse to go on where a table is gone that the layer's stream has written, or one that it reads.
 
     An empty one in its place would hide the hole. Raises ReelhouseError (`table_lost`, `source_lost`).

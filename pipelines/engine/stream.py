@@ -34,8 +34,8 @@ from pipelines.engine.silver_step import SilverStep
 from pipelines.engine.stream_errors import explained
 from pipelines.errors import ReelhouseError
 from pipelines.kafka_clients import answers, spark_options
-from pipelines.silver import content_uploads, user_actions
-from pipelines.tables import LAYERS, OF_LAYER
+from pipelines.silver import user_actions
+from pipelines.tables import LAYERS, OF_LAYER, READ_BY
 
 Step = Callable[[DataFrame, int, Lake], int | None]
 """Processes a batch; returns its records, or None: as Spark counts them, which is once for each reading."""
@@ -134,11 +134,7 @@ class Streams:
                 if error.code != "broker_unreachable" or available_now:
                     raise
                 self._wait_for_broker(str(error))
-        for layer in self._layers:
-            guard.require_checkpoint(self._lake, layer)
-            guard.require_tables(self._lake, layer)
-        for layer in self._layers:
-            self._lake.create(OF_LAYER[layer])
+        guard.make_tables(self._lake, self._layers)
         if self._layers == ["gold"]:
             self._lake.read(user_actions.TABLE)
         elif self._layers == ["silver"]:
@@ -238,12 +234,13 @@ class Streams:
 
     def _silver(self) -> DataStreamWriter:
         step = partial(SilverStep, self._config, ids=self._ids)
-        return self._stepped("silver", step, self._stream_of(events.TABLE))
+        return self._stepped("silver", step, *self._sources("silver"))
 
     def _gold(self) -> DataStreamWriter:
-        actions = self._stream_of(user_actions.TABLE)
-        uploads = self._stream_of(content_uploads.TABLE)
-        return self._stepped("gold", partial(GoldStep, self._config), changes(actions, uploads))
+        return self._stepped("gold", partial(GoldStep, self._config), changes(*self._sources("gold")))
+
+    def _sources(self, layer: str) -> list[DataFrame]:
+        return [self._stream_of(table) for table in READ_BY[layer]]
 
     def _stream_of(self, table: Table) -> DataFrame:
         if table not in self._bytes_per_row:
