@@ -1,7 +1,8 @@
-"""One Spark session for all tests of this process, as the streams open it."""
+"""The Spark session that all tests of this process share, and the Java of those that they start."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,24 @@ from pipelines.config import Config
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+_JAVA_OPTIONS = "JDK_JAVA_OPTIONS"
+_GIVEN = os.environ.get(_JAVA_OPTIONS, "")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_java() -> Iterator[None]:
+    """Java in the processes that tests start lives for seconds: compiling for long runs is a third of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(_JAVA_OPTIONS, f"{_GIVEN} -XX:TieredStopAtLevel=1")
+        yield
+
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     from pipelines.session import open_session
 
-    session = open_session(Config(), "tests")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(_JAVA_OPTIONS, _GIVEN)  # this one lives for minutes
+        session = open_session(Config(), "tests")
     yield session
     session.stop()
