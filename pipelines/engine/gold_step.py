@@ -56,16 +56,15 @@ class _Computation:
     jitter_seconds: int
 
     def run(self, batch: DataFrame) -> None:
-        columns = playbacks.ACTION_COLUMNS
-        recent_rows = self._read(state.RECENT_ACTIONS).select(F.lit(RECENT).alias("change"), *columns)
+        recent_rows = self._read(state.RECENT_ACTIONS).withColumn("change", F.lit(RECENT))
         # By user, as the playbacks need them: nothing is moved again. The batch is read only here: each time
         # Spark would read all of its files.
         read = hold(batch.unionByName(recent_rows).repartition("user_id"))
         facts = self._facts(read)
-        new = read.where(F.col("change") == ACTION).select(*columns)
+        new = read.where(F.col("change") == ACTION).drop("change")
         catalog = self._catalog(read.where(F.col("change") == UPLOAD), facts)
         touched = self._touched(new, facts, catalog)
-        at_hand = read.where(F.col("change") != UPLOAD).select(*columns)
+        at_hand = read.where(F.col("change") != UPLOAD).drop("change")
         actions, outside, old_finals = self._context(at_hand, touched)
 
         def compute() -> DataFrame:

@@ -177,7 +177,7 @@ class Lake:
             return None
         stream = self._files(path).open(self._hadoop(path))
         try:
-            data = self._jvm().org.apache.commons.io.IOUtils.toByteArray(stream)
+            data = self._java("org.apache.commons.io.IOUtils").toByteArray(stream)
             return bytes(data).decode()
         finally:
             stream.close()
@@ -211,27 +211,25 @@ class Lake:
         return self._files(path), self._hadoop(path)
 
     def _snapshot(self, table: Table) -> Any:
-        jvm: Any = self._jvm()
-        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self.spark._jsparkSession, self.path(table))
-        return log.update(False, _none(jvm), _none(jvm))
+        logs = self._java("org.apache.spark.sql.delta.DeltaLog")
+        none = self._java("scala.Option").empty()
+        return logs.forTable(self.spark._jsparkSession, self.path(table)).update(False, none, none)
 
-    def _jvm(self) -> Any:
-        return self.spark._jvm
+    def _java(self, name: str) -> Any:
+        """A class of Java, by its whole name at once: for each part alone Java would look into every jar."""
+        return getattr(self.spark._jvm, name)
 
     def _hadoop(self, path: str) -> Any:
-        return self._jvm().org.apache.hadoop.fs.Path(path)
+        return self._java("org.apache.hadoop.fs.Path")(path)
 
     def _files(self, path: str) -> Any:
         configuration = self.spark._jsparkSession.sessionState().newHadoopConf()
         return self._hadoop(path).getFileSystem(configuration)
 
 
-def _none(jvm: Any) -> Any:
-    return jvm.scala.Option.empty()
-
-
 def _writer(rows: DataFrame, table: Table, txn: Txn | None) -> Any:
-    writer = rows.select(*table.column_names).write.format("delta")
+    # As texts: a column made here for each would be two calls of Java.
+    writer = rows.selectExpr(*[f"`{name}`" for name in table.column_names]).write.format("delta")
     if table.partition_cols:
         writer = writer.partitionBy(*table.partition_cols)
     if txn is not None:

@@ -5,6 +5,8 @@ Internal: no promise to users. Both are pure functions of silver, so `rebuild` m
 
 from __future__ import annotations
 
+from functools import cache
+
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -55,6 +57,18 @@ def recent_actions(actions: DataFrame, playbacks: DataFrame, horizon: DataFrame)
 
 def counted_once(actions: DataFrame) -> DataFrame:
     """Everything in `actions` that is counted once, each once."""
+    # One pass and one exchange for all kinds.
+    found = actions.select(F.explode(_things()).alias("thing")).select("thing.*")
+    firsts = found.groupBy("kind", "day", "user_id", "media_id").agg(
+        F.min("first_date").alias("first_date"), F.min("first_at").alias("first_at")
+    )
+    event_date = F.coalesce("day", "first_date").alias("event_date")
+    return firsts.select("kind", event_date, "user_id", "media_id", "first_at")
+
+
+@cache
+def _things() -> SparkColumn:
+    """What an action is counted once for, as a list; made once in a process."""
     day, is_play = F.to_date("occurred_at"), F.col("action").isin(*OPENING)
     user, media, at = F.col("user_id"), F.col("media_id"), F.col("occurred_at")
     things = F.array(
@@ -63,13 +77,7 @@ def counted_once(actions: DataFrame) -> DataFrame:
         _thing("user", user=user, first_date=day),
         F.when(is_play, _thing("media", media=media, first_at=at)),
     )
-    # One pass and one exchange for all kinds.
-    found = actions.select(F.explode(F.array_compact(things)).alias("thing")).select("thing.*")
-    firsts = found.groupBy("kind", "day", "user_id", "media_id").agg(
-        F.min("first_date").alias("first_date"), F.min("first_at").alias("first_at")
-    )
-    event_date = F.coalesce("day", "first_date").alias("event_date")
-    return firsts.select("kind", event_date, "user_id", "media_id", "first_at")
+    return F.array_compact(things)
 
 
 def _thing(
