@@ -32,5 +32,5 @@ def table_named(name: str) -> Table:
         if name in (table.full_name, table.name):
             return table
     names = [table.full_name for table in TABLES]
-    hint = nearest(name, names, f"the tables are {', '.join(names)}", cutoff=0.4)
+    hint = nearest(name, names, f"the tables are {', '.join(names)}", cutoff=0.5)
     raise UsageError(f"there is no table {name}; {hint}", code="unknown_table")
