@@ -25,6 +25,12 @@ def quick_java() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def quiet_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that count lines: Java tells on one of its own that it was given options."""
+    monkeypatch.delenv(_JAVA_OPTIONS)
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     from pipelines.session import open_session

@@ -56,7 +56,8 @@ class _Computation:
     jitter_seconds: int
 
     def run(self, batch: DataFrame) -> None:
-        recent_rows = self._read(state.RECENT_ACTIONS).withColumn("change", F.lit(RECENT))
+        columns = playbacks.ACTION_COLUMNS
+        recent_rows = self._read(state.RECENT_ACTIONS).selectExpr(f"'{RECENT}' AS change", *columns)
         # By user, as the playbacks need them: nothing is moved again. The batch is read only here: each time
         # Spark would read all of its files.
         read = hold(batch.unionByName(recent_rows).repartition("user_id"))

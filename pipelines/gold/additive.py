@@ -32,7 +32,7 @@ def sum_up(table: Table, parts: DataFrame) -> DataFrame:
     return parts.groupBy(*table.keys).agg(*map(_sum, measures_of(table)))
 
 
-# Made once in a process: each expression is some calls of Java, and a batch adds up five times.
+# Made once in a process: each expression is some calls of Java, and a batch adds up four times.
 @cache
 def _sum(measure: Column) -> SparkColumn:
     return F.sum(measure.name).cast(measure.type).alias(measure.name)
