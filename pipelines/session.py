@@ -63,6 +63,9 @@ _OWN = {
     "spark.sql.codegen.hugeMethodLimit": "8000",
     # A batch is kept for seconds: compressing it would take longer than reading it.
     "spark.sql.inMemoryColumnarStorage.compressed": "false",
+    # Spark takes 16 MB for each small hash table that is broadcast, and frees it when garbage is collected: a
+    # heap of 2 GB was full of them after some twenty rounds, and then collected without end.
+    "spark.buffer.pageSize": "2m",
     # Plans repeat from batch to batch: keep what was compiled for them.
     "spark.sql.codegen.cache.maxEntries": "2000",
     # Records in doubt may be large: few of them at a time go to the referee.

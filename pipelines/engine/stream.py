@@ -8,6 +8,7 @@ trigger, and it makes new columns and contracts seen without a restart.
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 import uuid
@@ -266,6 +267,9 @@ class Streams:
             # The checkpoint's own identity: batch ids count anew in a new checkpoint.
             app_id = f"reelhouse/{query_id(lake, layer)}"
             self._records += step_of(app_id=app_id)(batch, batch_id, lake) or 0
+            # Py4J's objects are cycles, which Python would leave for many batches: Java then keeps each
+            # batch's plans, its rows and its hash tables for them, until its heap is full.
+            gc.collect()
 
         return source.writeStream.foreachBatch(run_batch)
 

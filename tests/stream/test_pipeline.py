@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from embedded_broker import broker_config, read_all
 from in_parts import publish_and_run
 from lake_rows import assert_gold_is, assert_gold_is_rebuilt, rows_of
+from py4j.java_gateway import JavaObject
 
 from pipelines import broker
 from pipelines.config import Config
@@ -116,14 +118,36 @@ def test_quarantine_holds_the_bytes_and_says_why(ran: Ran) -> None:
     }
 
 
-@pytest.mark.parametrize("layer", ["silver", "gold"])
-def test_a_replayed_batch_changes_nothing(ran: Ran, layer: str) -> None:
-    before = {t.full_name: rows_of(ran.lake.read(t), t.column_names) for t in (*SILVER[:3], *GOLD)}
+def _replay(ran: Ran, layer: str) -> None:
+    """The layer's newest batch once more."""
     commits = sorted(Path(ran.lake.checkpoint(layer), "commits").glob("[0-9]*"), key=lambda p: int(p.name))
     commits[-1].unlink()
     ran.run(layer)
     assert commits[-1].is_file(), "the batch was not replayed"
+
+
+@pytest.mark.parametrize("layer", ["silver", "gold"])
+def test_a_replayed_batch_changes_nothing(ran: Ran, layer: str) -> None:
+    before = {t.full_name: rows_of(ran.lake.read(t), t.column_names) for t in (*SILVER[:3], *GOLD)}
+    _replay(ran, layer)
     assert {t.full_name: rows_of(ran.lake.read(t), t.column_names) for t in (*SILVER[:3], *GOLD)} == before
+
+
+@pytest.mark.parametrize("layer", ["silver", "gold"])
+def test_a_batch_gives_java_back_what_it_made(ran: Ran, layer: str) -> None:
+    gc.collect()
+    before = _java_objects()
+    gc.disable()  # leaves what the streams collect themselves
+    try:
+        _replay(ran, layer)
+        assert _java_objects() < before + 60
+    finally:
+        gc.enable()
+
+
+def _java_objects() -> int:
+    """Objects that Java keeps because Python may still use them (count)."""
+    return sum(isinstance(found, JavaObject) for found in gc.get_objects())
 
 
 def test_publishing_everything_again_changes_no_table_but_bronze_and_quarantine(ran: Ran) -> None:
