@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -21,6 +22,7 @@ from benchmarks.setup import environment, process_tree, running_broker
 from pipelines import broker
 from pipelines.config import Config
 from pipelines.kafka_clients import producer
+from pipelines.tables import LAYERS
 
 RATE = 1000
 _WARM_UP_SECONDS = 90
@@ -50,6 +52,9 @@ def measure(folder: Path) -> None:
             print(f"from second {start + _WARM_UP_SECONDS}, {len(part)} marks: ", end="")
             print(f"median {statistics.median(part):.1f} s, p95 {part[int(0.95 * len(part))]:.1f} s")
         print("run and broker, MB every minute:", *(f"{size:,.0f}" for size in memory[::6]))
+        told = (folder / "run.log").read_text()
+        for layer in LAYERS:
+            print(f"{layer}, seconds of each round:", *re.findall(rf"^{layer}: .* in (\S+) s", told, re.M))
 
 
 def _publish(config: Config, seconds: int, pid: int) -> list[float]:

@@ -164,7 +164,9 @@ class Stream(_Section):
     rules_minutes: float = Field(10, ge=0)
     """How often the playback rules are counted, on the days of new events (minutes); 0: never."""
     jitter_seconds: int = Field(120, ge=0)
-    """Disorder among events that is expected as normal (seconds); later ones are still counted."""
+    """Disorder among events that is expected as normal (seconds); later ones are still counted.
+
+    To raise it for a lake that has gold tables, stop `run`, and rebuild all of gold before the next start."""
 
 
 class Limits(_Section):

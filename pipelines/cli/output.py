@@ -51,7 +51,9 @@ def plain(value: Any) -> Any:
         return {name: plain(inner) for name, inner in value.asDict().items()}
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
-    return value
+    if isinstance(value, dict):
+        return {str(plain(name)): plain(inner) for name, inner in value.items()}
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _text(value: Any, null: str) -> str:

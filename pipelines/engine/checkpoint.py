@@ -36,6 +36,12 @@ def last_batch(lake: Lake, layer: str) -> tuple[int | None, datetime | None]:
     return max(batches), written[str(max(batches))]
 
 
+def last_planned(lake: Lake, layer: str) -> int | None:
+    """The last batch that was begun; None before the first."""
+    noted = lake.files_of(f"{lake.checkpoint(layer)}/offsets")
+    return max((int(name) for name in noted if name.isdigit()), default=None)
+
+
 def started_at(lake: Lake, layer: str, batch: int) -> datetime | None:
     """When a batch began (UTC): it notes its offsets first."""
     return lake.files_of(f"{lake.checkpoint(layer)}/offsets").get(str(batch))

@@ -66,7 +66,7 @@ class _Computation:
         catalog = self._catalog(read.where(F.col("change") == UPLOAD), facts)
         touched = self._touched(new, facts, catalog)
         at_hand = read.where(F.col("change") != UPLOAD).drop("change")
-        actions, outside, old_finals = self._context(at_hand, touched)
+        actions, outside, old_finals = self._context(at_hand, touched, facts.horizon_before)
 
         def compute() -> DataFrame:
             clock = self._one(clock=facts.clock)
@@ -178,7 +178,7 @@ class _Computation:
         return _Touched(span, reach, _days(bounds["low"], bounds["high"], reach))
 
     def _context(
-        self, at_hand: DataFrame, touched: _Touched | None
+        self, at_hand: DataFrame, touched: _Touched | None, horizon_before: datetime | None
     ) -> tuple[DataFrame, DataFrame | None, DataFrame | None]:
         """The events to compute from; the openings among them to leave out; the final rows to restate."""
         if touched is None:
@@ -188,7 +188,10 @@ class _Computation:
         in_days = F.col("event_date").between(*map(F.lit, touched.days))
         same_user = F.col("user_id") == F.col("touched_user")
         at = F.col("occurred_at")
-        near = same_user & (at >= F.col("low") - reach) & (at <= F.col("high") + reach)
+        # Silver may be ahead of this batch. What was taken since the horizon before is at hand; the rest that
+        # is in silver comes with a batch of its own, and would be there twice if it was remembered now.
+        settled = at < F.lit(horizon_before)
+        near = same_user & settled & (at >= F.col("low") - reach) & (at <= F.col("high") + reach)
         pulled = hold(
             self._read(user_actions.TABLE)
             .where(in_days)
@@ -196,8 +199,6 @@ class _Computation:
             .select(*playbacks.ACTION_COLUMNS, "high")
             .join(at_hand.select("event_id"), "event_id", "left_anti")
         )
-        # What follows the last touch only serves as the next event: its own end may lie beyond the span.
-        outside = pulled.where(at > F.col("high")).select(F.col("event_id").alias("playback_id"))
         start = F.col("started_at")
         restated = same_user & (start >= F.col("low") - reach) & (start <= F.col("high"))
         old_finals = hold(
@@ -206,8 +207,17 @@ class _Computation:
             .join(span, restated)
             .select(*playbacks.TABLE.column_names)
         )
-        actions = at_hand.unionByName(pulled.select(*playbacks.ACTION_COLUMNS))
-        return hold(actions), outside, old_finals
+        # What follows the last touch only serves as the next event: its own end may lie beyond the span.
+        is_after = at > F.col("high")
+        outside = pulled.where(is_after).select(F.col("event_id").alias("playback_id"))
+        # An opening that gold has taken and that is settled has its row.
+        to_come = (
+            pulled.where(~is_after & F.col("action").isin(*playbacks.OPENING))
+            .select("event_id")
+            .join(old_finals.select(F.col("playback_id").alias("event_id")), "event_id", "left_anti")
+        )
+        taken = pulled.join(to_come, "event_id", "left_anti").select(*playbacks.ACTION_COLUMNS)
+        return hold(at_hand.unionByName(taken)), outside, old_finals
 
     def _news(self, new: DataFrame, facts: _Facts) -> DataFrame:
         """What is counted once and was not yet."""

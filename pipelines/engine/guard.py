@@ -13,17 +13,21 @@ from pathlib import Path
 from typing import IO
 
 from py4j.protocol import Py4JError
+from pyspark.sql import functions as F
 
 from pipelines.config import Config, is_folder
 from pipelines.engine.batch import pins
-from pipelines.engine.checkpoint import last_batch, sources
+from pipelines.engine.checkpoint import last_batch, last_planned, offsets, query_id, sources
 from pipelines.engine.lake import Lake
 from pipelines.engine.lease import is_supported, leases
 from pipelines.engine.storage_errors import unwritable
 from pipelines.errors import ReelhouseError
-from pipelines.gold import quality_results
+from pipelines.gold import quality_results, state
+from pipelines.silver import ledger
 from pipelines.tables import BRONZE, OF_LAYER, READ_BY
 from pipelines.topics import event_types, identities
+
+_WRITTEN_BY_EACH_BATCH = {"bronze": BRONZE[0], "silver": ledger.TABLE, "gold": state.RECENT_ACTIONS}
 
 
 def _to_stderr(line: str) -> None:
@@ -99,11 +103,12 @@ def _holder(file: IO[str]) -> str:
 def make_tables(lake: Lake, layers: Sequence[str]) -> None:
     """Make what the layers' streams write, where it is missing, once it is sure that nothing is lost.
 
-    Raises ReelhouseError (`checkpoint_lost`, `table_lost`, `source_lost`, `storage_unwritable`, …).
+    Raises ReelhouseError (`checkpoint_lost`, `checkpoint_behind`, `table_lost`, `source_lost` …).
     """
     for layer in layers:
         _require_checkpoint(lake, layer)
         _require_tables(lake, layer)
+        _require_newest_checkpoint(lake, layer)
     for layer in layers:
         lake.create(OF_LAYER[layer])
 
@@ -126,6 +131,33 @@ def _require_checkpoint(lake: Lake, layer: str) -> None:
             f"the checkpoint, or begin {layer} anew: docs/operations.md says how"
         )
         raise ReelhouseError(message, code="checkpoint_lost")
+
+
+def _require_newest_checkpoint(lake: Lake, layer: str) -> None:
+    """Refuse a checkpoint that is older than what its stream has written, such as one from a backup.
+
+    Its next batches have numbers that tables know: Delta would take new records for written ones. Raises
+    ReelhouseError (`checkpoint_behind`).
+    """
+    planned, written = last_planned(lake, layer), _last_written(lake, layer)
+    if written is not None and written > (-1 if planned is None else planned):
+        message = (
+            f"the checkpoint {lake.checkpoint(layer)} is older than what {layer} has written (its batch "
+            f"{planned}, theirs {written}); restore a newer one, or begin {layer} anew: docs/operations.md "
+            "says how"
+        )
+        raise ReelhouseError(message, code="checkpoint_behind")
+
+
+def _last_written(lake: Lake, layer: str) -> int | None:
+    """The newest batch that a table of the layer knows of; None: of none."""
+    table, app_id = _WRITTEN_BY_EACH_BATCH[layer], query_id(lake, layer)
+    if app_id is None or not lake.exists(table):
+        return None
+    if layer == "silver":
+        newest = lake.read(table).agg(F.max("batch")).first()
+        return None if newest is None or newest[0] is None else int(newest[0])
+    return lake.txn_version(table, app_id if layer == "bronze" else f"reelhouse/{app_id}/{table.full_name}")
 
 
 def _require_tables(lake: Lake, layer: str) -> None:
@@ -151,7 +183,7 @@ def _require_tables(lake: Lake, layer: str) -> None:
 
 
 def require_same_topics(lake: Lake, config: Config) -> None:
-    """Refuse topics that were made anew since the last start: their offsets mean other records now.
+    """Refuse topics of bronze that were made anew since the last start: their offsets mean other records.
 
     Raises ReelhouseError (`topic_recreated`, `topic_missing`, `broker_unreachable`).
     """
@@ -166,7 +198,7 @@ def require_same_topics(lake: Lake, config: Config) -> None:
     path = f"{lake.checkpoint('bronze')}-topics.json"
     text = lake.read_text(path)
     known: dict[str, str] = json.loads(text) if text else {}
-    changed = [name for name, identity in found.items() if known.get(name, identity) != identity]
+    changed = [name for name in _topics_read(lake, config) if known.get(name) not in (None, found.get(name))]
     if changed:
         message = (
             f"the topic {', '.join(sorted(changed))} was deleted and created anew since the last run, so its "
@@ -175,6 +207,12 @@ def require_same_topics(lake: Lake, config: Config) -> None:
         raise ReelhouseError(message, code="topic_recreated")
     if found != known:
         lake.write_text(path, json.dumps({**known, **found}, indent=1, sort_keys=True))
+
+
+def _topics_read(lake: Lake, config: Config) -> list[str]:
+    """The topics that bronze reads by name, or has read by a pattern; a cluster has others as well."""
+    batch, _ = last_batch(lake, "bronze")
+    return input_topics(config) or ([] if batch is None else [*offsets(lake, "bronze", batch)[0]])
 
 
 def input_topics(config: Config) -> list[str]:

@@ -108,6 +108,11 @@ class Lake:
         """The newest version of the table's log."""
         return int(self._snapshot(table).version())
 
+    def txn_version(self, table: Table, app_id: str) -> int | None:
+        """The newest write to the table under this identity; None: there is none."""
+        found = self._snapshot(table).transactions().get(app_id)
+        return int(found.get()) if found.isDefined() else None
+
     def table_id(self, table: Table) -> str | None:
         """The table's own identity, by which streams name it; None when it has not been made."""
         if not self.exists(table):

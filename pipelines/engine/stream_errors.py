@@ -29,6 +29,10 @@ def explained(layer: str, error: Exception, root: str, config: Config) -> Reelho
     if "UnknownTopicOrPartition" in text:
         message = f"a topic of the bronze stream does not exist on {servers}; create it again"
         return ReelhouseError(message, code="topic_missing")
+    if layer == "bronze" and (denied := re.search(r"\w*(?:Authorization|Authentication)Exception.*", text)):
+        told = denied[0][:200]
+        message = f"Kafka at {servers} denies the bronze stream ({told}); allow it, or correct kafka.options"
+        return ReelhouseError(message, code="kafka_denied")
     if layer == "bronze" and ("TimeoutException" in text or "org.apache.kafka" in text):
         message = f"no Kafka broker answers at {servers}; start it, or correct kafka.bootstrap_servers"
         return ReelhouseError(message, code="broker_unreachable")

@@ -73,6 +73,8 @@ def _stream(lake: Lake, config: Config, layer: str) -> StreamFacts:
     except ReelhouseError:
         return StreamFacts(layer, "source unreachable", None, batch, at, records, rate)
     stale = datetime.now(timezone.utc) - at > timedelta(seconds=UNHEALTHY_SECONDS)
+    # What came after a quiet time waits for seconds only.
+    stale = stale and lag.seconds > UNHEALTHY_SECONDS
     health = "ok" if not lag.records else "stalled" if stale else "behind"
     return StreamFacts(layer, health, lag, batch, at, records, rate)
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,6 +94,30 @@ def test_expired_records_stop_the_stream_and_skipping_them_is_recorded(
     assert "skipping 5 expired records of media.user-actions, partition 0, from 10" in lines
 
 
+def test_a_checkpoint_of_before_is_refused(config: Config, spark: SparkSession) -> None:
+    """Delta would skip the writes of its next batches, whose numbers the tables know."""
+    lake = Lake.of(spark, config)
+    kept = Path(lake.root, "kept")
+    for numbers in (range(3), range(3, 5), range(5, 7)):
+        publish(config, numbers)
+        Streams(spark, config, LAYERS, print).run(available_now=True)
+        if not kept.exists():
+            shutil.copytree(Path(lake.checkpoint("bronze")).parent, kept)
+    for layer in LAYERS:
+        now = Path(lake.checkpoint(layer))
+        aside = now.rename(now.with_name(f"{layer}-now"))
+        shutil.copytree(kept / layer, now)
+        with pytest.raises(
+            ReelhouseError, match=rf"/{layer} is older than what {layer} has written"
+        ) as refused:
+            Streams(spark, config, LAYERS, print).run(available_now=True)
+        assert refused.value.code == "checkpoint_behind"
+        shutil.rmtree(now)
+        aside.rename(now)
+    Streams(spark, config, LAYERS, print).run(available_now=True)
+    assert offsets(spark, config) == list(range(7))
+
+
 def test_a_layer_begins_anew_when_the_log_of_its_source_has_been_cut(
     config: Config, spark: SparkSession
 ) -> None:
@@ -167,15 +192,29 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
+def make_topic(config: Config, name: str) -> None:
+    with closing(admin(config)) as client:
+        client.create_topics({name: {"num_partitions": 1, "replication_factor": 1}})
+        client.wait_for_topics([name], timeout_ms=30_000)
+
+
+def remove_topic(config: Config, name: str) -> None:
+    with closing(admin(config)) as client:
+        client.delete_topics([name])
+        deadline = time.monotonic() + 30
+        while name in client.list_topics() and time.monotonic() < deadline:
+            time.sleep(0.2)
+
+
 def test_a_topic_that_was_made_anew_is_refused(config: Config, spark: SparkSession) -> None:
+    make_topic(config, "of.others")
     publish(config, range(3))
     run(spark, config)
-    client = admin(config)
-    client.delete_topics([config.kafka.topics.user_actions])
-    deadline = time.monotonic() + 30
-    while config.kafka.topics.user_actions in client.list_topics() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    client.close()
+    remove_topic(config, "of.others")
+    make_topic(config, "of.others")
+    run(spark, config)  # nothing of it is in the lake
+
+    remove_topic(config, config.kafka.topics.user_actions)
     create_topics(config)
     with pytest.raises(ReelhouseError, match=r"media\.user-actions was deleted and created anew") as refused:
         run(spark, config)

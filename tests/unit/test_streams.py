@@ -1,0 +1,68 @@
+"""What the streams do between batches, and say of what went wrong."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipelines.cli.output import plain
+from pipelines.config import Config
+from pipelines.engine.stream import Streams, _Every
+from pipelines.engine.stream_errors import explained
+from pipelines.errors import ReelhouseError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def test_what_takes_long_is_done_less_often() -> None:
+    done: list[str] = []
+
+    def slow() -> None:
+        time.sleep(0.05)
+        done.append("slow")
+
+    every = _Every(0)
+    every.do(slow)
+    every.do(slow)
+    assert done == ["slow"]
+    time.sleep(0.5)
+    every.do(slow)
+    assert done == ["slow", "slow"]
+
+
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [
+        (
+            "kafka.common.errors.TopicAuthorizationException: Not authorized to access topics: [m]",
+            "kafka_denied",
+        ),
+        ("kafka.common.errors.SaslAuthenticationException: Authentication failed", "kafka_denied"),
+        (
+            "kafka.common.errors.TimeoutException: Timed out waiting for a node assignment",
+            "broker_unreachable",
+        ),
+    ],
+)
+def test_a_broker_that_denies_is_not_waited_for(told: str, code: str) -> None:
+    failure = explained("bronze", RuntimeError(f"org.apache.{told}"), "/lake", Config())
+    assert failure.code == code
+    assert "\n" not in str(failure)
+
+
+def test_layers_whose_source_is_not_there_yet_say_so(spark: SparkSession, tmp_path: Path) -> None:
+    config = Config.model_validate({"storage": {"root": str(tmp_path)}})
+    with pytest.raises(ReelhouseError, match=r"no bronze\.events .* start `reelhouse run`") as refused:
+        Streams(spark, config, ("silver", "gold"), print).run(available_now=True)
+    assert refused.value.code == "table_missing"
+
+
+def test_every_value_that_sql_gives_has_a_text() -> None:
+    assert plain(timedelta(minutes=10)) == "0:10:00"
+    assert plain({"a": [Decimal("1.50"), None, True]}) == {"a": ["1.50", None, True]}
