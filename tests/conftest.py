@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -23,6 +24,13 @@ def quick_java() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(_JAVA_OPTIONS, f"{_GIVEN} -XX:TieredStopAtLevel=1")
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frames_given_back() -> Iterator[None]:
+    """Java keeps what frames have made until Python collects them: its heap would fill in a session."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -73,11 +73,13 @@ class Kind(NamedTuple):
 
 
 def kinds_of(records: DataFrame) -> list[Kind]:
-    """The kinds among records with `event_type` and `encoding`: of thousands, which is garbage, some."""
+    """The kinds among records with `event_type` and `encoding`: of thousands (garbage) the frequent."""
     is_framed = F.col("encoding") == FRAMED
     version, number = F.when(~is_framed, version_in_header()), F.when(is_framed, framed_id())
-    found = records.select("*", headers_told()).select("event_type", "encoding", version, number)
-    return [Kind(*row) for row in found.distinct().limit(_MOST_KINDS).collect()]
+    told = records.select("*", headers_told())
+    found = told.groupBy("event_type", "encoding", version.alias("version"), number.alias("number")).count()
+    frequent = found.orderBy(F.desc("count")).limit(_MOST_KINDS).drop("count")
+    return [Kind(*row) for row in frequent.collect()]
 
 
 def decode_binary(records: DataFrame, kinds: Iterable[Kind], meanings: Meanings, limits: Limits) -> DataFrame:

@@ -83,9 +83,8 @@ def release_known(lake: Lake, config: Config, ids: SchemaIds) -> int:
     For the stream of silver, between its batches.
     """
     waiting = lake.read(quarantine.TABLE).where(Wanted(_OF_REGISTRY).condition())
-    asked = [
-        row["id"] for row in waiting.select(framed_id().alias("id")).distinct().limit(_MOST_IDS).collect()
-    ]
+    counts = waiting.groupBy(framed_id().alias("id")).count()
+    asked = [row["id"] for row in counts.orderBy(F.desc("count")).limit(_MOST_IDS).collect()]
     if not any(isinstance(found, KnownSchema) for found in ids.meanings(asked).values()):
         return 0
     return sum(one.passing for one in _replayed(lake, config, Wanted(_OF_REGISTRY), ids))

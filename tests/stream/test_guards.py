@@ -20,6 +20,7 @@ from kafka import TopicPartition
 from pipelines import broker
 from pipelines.bronze import events, expired_records
 from pipelines.config import Config
+from pipelines.engine import expired
 from pipelines.engine.lake import Lake
 from pipelines.engine.reconcile import reconcile_records
 from pipelines.engine.reconcile_gold import reconcile_gold
@@ -82,16 +83,23 @@ def test_expired_records_stop_the_stream_and_skipping_them_is_recorded(
     assert stopped.value.code == "offsets_expired"
     assert offsets(spark, config) == list(range(10))
 
-    kafka = config.kafka.model_copy(update={"fail_on_data_loss": False})
+    lake = Lake.of(spark, config)
     lines: list[str] = []
+    # Starts that end before their batch, while more expires.
+    expired.record(lake, config, lines.append)
+    with closing(admin(config)) as client:
+        client.delete_records({TopicPartition(config.kafka.topics.user_actions, 0): 17})
+    kafka = config.kafka.model_copy(update={"fail_on_data_loss": False})
     for _ in range(2):  # a second run skips nothing, and records nothing
         run(spark, config.model_copy(update={"kafka": kafka}), lines.append)
-    assert offsets(spark, config) == [*range(10), *range(15, 20)]
-    rows = Lake.of(spark, config).read(expired_records.TABLE).collect()
+    assert offsets(spark, config) == [*range(10), *range(17, 20)]
+    rows = lake.read(expired_records.TABLE).orderBy("first_offset").collect()
     assert [(row.topic, row.partition, row.first_offset, row.end_offset) for row in rows] == [
-        (config.kafka.topics.user_actions, 0, 10, 15)
+        (config.kafka.topics.user_actions, 0, 10, 15),
+        (config.kafka.topics.user_actions, 0, 15, 17),
     ]
     assert "skipping 5 expired records of media.user-actions, partition 0, from 10" in lines
+    assert "skipping 2 expired records of media.user-actions, partition 0, from 15" in lines
 
 
 def test_a_checkpoint_of_before_is_refused(config: Config, spark: SparkSession) -> None:

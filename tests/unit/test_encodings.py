@@ -253,3 +253,10 @@ def test_the_binary_examples_are_the_json_ones(event_type: str, version: int) ->
         avro.read(cut_off.read_bytes(), contract)
     with pytest.raises(ValueError):
         protobuf.read(cut_off.with_suffix(".pb").read_bytes(), contract)
+
+
+def test_garbage_with_many_ids_hides_no_schema(spark: SparkSession) -> None:
+    prefixes = (b"\0" + struct.pack(">I", 1000 + number) for number in range(2000))
+    garbage = [Encoded(TOPICS["user-action"], prefix + b"garbage") for prefix in prefixes]
+    good = [encoded(PLAY, "user-action", 2, "framed avro")] * 3
+    assert rows_of(sorted_out(spark, [*garbage, *good]), "user-action").keys() == {2000, 2001, 2002}
