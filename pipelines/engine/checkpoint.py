@@ -27,6 +27,11 @@ def query_id(lake: Lake, layer: str) -> str | None:
     return str(json.loads(text)["id"]) if text else None
 
 
+def app_id(lake: Lake, layer: str) -> str:
+    """The identity of the layer's batches: their ids count anew in a new checkpoint."""
+    return f"reelhouse/{query_id(lake, layer)}"
+
+
 def last_batch(lake: Lake, layer: str) -> tuple[int | None, datetime | None]:
     """The last committed batch and when (UTC) it was; None before the first."""
     written = lake.files_of(f"{lake.checkpoint(layer)}/commits")

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 
 from pipelines.config import Config, is_folder
 from pipelines.engine.batch import pins
-from pipelines.engine.checkpoint import last_batch, last_planned, offsets, query_id, sources
+from pipelines.engine.checkpoint import app_id, last_batch, last_planned, offsets, query_id, sources
 from pipelines.engine.lake import Lake
 from pipelines.engine.lease import is_supported, leases
 from pipelines.engine.storage_errors import unwritable
@@ -151,13 +151,13 @@ def _require_newest_checkpoint(lake: Lake, layer: str) -> None:
 
 def _last_written(lake: Lake, layer: str) -> int | None:
     """The newest batch that a table of the layer knows of; None: of none."""
-    table, app_id = _WRITTEN_BY_EACH_BATCH[layer], query_id(lake, layer)
-    if app_id is None or not lake.exists(table):
+    table, own = _WRITTEN_BY_EACH_BATCH[layer], query_id(lake, layer)
+    if own is None or not lake.exists(table):
         return None
     if layer == "silver":
         newest = lake.read(table).agg(F.max("batch")).first()
         return None if newest is None or newest[0] is None else int(newest[0])
-    return lake.txn_version(table, app_id if layer == "bronze" else f"reelhouse/{app_id}/{table.full_name}")
+    return lake.txn_version(table, own if layer == "bronze" else f"{app_id(lake, layer)}/{table.full_name}")
 
 
 def _require_tables(lake: Lake, layer: str) -> None:

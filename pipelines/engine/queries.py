@@ -19,7 +19,7 @@ from pipelines.bronze import events
 from pipelines.config import Config
 from pipelines.contracts.schema_ids import SchemaIds
 from pipelines.declare import Table
-from pipelines.engine.checkpoint import query_id
+from pipelines.engine.checkpoint import app_id
 from pipelines.engine.gold_step import GoldStep, changes
 from pipelines.engine.guard import input_topics
 from pipelines.engine.lake import Lake
@@ -92,10 +92,10 @@ class Queries:
         writer = events.events(records).writeStream.outputMode("append")
         return writer.format("delta").option("path", self._lake.path(events.TABLE))
 
-    def _step(self, layer: str, app_id: str) -> _Step:
+    def _step(self, layer: str, identity: str) -> _Step:
         if layer == "silver":
-            return SilverStep(self._config, app_id, self._ids)
-        return GoldStep(self._config, app_id)
+            return SilverStep(self._config, identity, self._ids)
+        return GoldStep(self._config, identity)
 
     def _source(self, layer: str) -> DataFrame:
         streams = [self._stream_of(table) for table in READ_BY[layer]]
@@ -122,9 +122,7 @@ class Queries:
                 # Before anything is done: the batch is taken again at the next start.
                 raise InterruptedError(STOPPED)
             lake = Lake(batch.sparkSession, self._lake.root)
-            # The checkpoint's own identity: batch ids count anew in a new checkpoint.
-            app_id = f"reelhouse/{query_id(lake, layer)}"
-            told.append(self._step(layer, app_id)(batch, batch_id, lake) or 0)
+            told.append(self._step(layer, app_id(lake, layer))(batch, batch_id, lake) or 0)
             gc.collect()  # see `stream`: Java frees what the batch has made
 
         return self._source(layer).writeStream.foreachBatch(run_batch)

@@ -116,7 +116,8 @@ class Streams:
         guard.make_tables(self._lake, self._layers)
         for layer in self._layers:
             for table in READ_BY.get(layer, ()):
-                self._lake.read(table)  # when another process makes it, which may not have run yet
+                if table.layer not in self._layers:
+                    self._lake.read(table)  # another process makes it, which may not have run yet
 
     def _turn(self, total: Round, available_now: bool) -> int:
         """One round of a layer; returns the records it took."""
