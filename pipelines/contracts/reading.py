@@ -16,6 +16,7 @@ from pipelines.contracts.schema_ids import PREFIX_BYTES, Meanings, SchemaIds, Un
 from pipelines.text import shortened
 
 _MESSAGE_CHARACTERS = 300
+_VERSIONS_END = 1_000_000  # of either sign: six digits, as the header may have
 
 
 class Reason(NamedTuple):
@@ -125,10 +126,11 @@ def told_version(fields: Mapping[str, Any], header: str | None) -> int | None:
     word = fields.get("schemaVersion")
     if word is None:
         return 1
-    is_integer = isinstance(word, Decimal) and word.is_finite() and abs(word) < 1_000_000 and word % 1 == 0
-    if is_integer or (isinstance(word, int) and not isinstance(word, bool)):
-        return int(word)  # 2.0 is an integer, as JSON Schema has it
-    return None
+    if isinstance(word, bool) or not isinstance(word, int | Decimal):
+        return None
+    # Compared without arithmetic, which a number with a great exponent overflows. 2.0 is an integer, as JSON
+    # Schema has it.
+    return int(word) if -_VERSIONS_END < word < _VERSIONS_END and word % 1 == 0 else None
 
 
 def as_told(event_type: str | None, value: bytes | None, told: Told, ids: SchemaIds) -> Any:

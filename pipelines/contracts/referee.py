@@ -110,7 +110,8 @@ def _without_unicode(value: Any, path: str = "") -> Iterator[str]:
 
 def _fits(number: Any) -> bool:
     value = Decimal(str(number))
-    return value.is_finite() and abs(value) <= LARGEST_NUMBER
+    # Without arithmetic, which a number with a great exponent overflows.
+    return value.is_finite() and -LARGEST_NUMBER <= value <= LARGEST_NUMBER
 
 
 @cache

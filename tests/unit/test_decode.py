@@ -77,6 +77,9 @@ DOUBTFUL = [
     play(schemaVersion=3),
     play(schemaVersion=0),
     play(schemaVersion=None),
+    play(schemaVersion=3_000_000_000),
+    play(schemaVersion=-3_000_000_000),
+    play(schemaVersion=3).replace(b"3}", b"1e1000000}"),
     play(positionSeconds="12"),
     play(positionSeconds="12", schemaVersion=2),
     play(positionSeconds=-1, schemaVersion=2),
@@ -91,6 +94,8 @@ DOUBTFUL = [
     play().replace(b'"u"', rb'"\ud83d\ude00"'),
     play(schemaVersion=2).replace(b"2}", b'2,"positionSeconds":NaN}'),
     play(schemaVersion=2).replace(b"2}", b'2,"positionSeconds":1e999}'),
+    play(schemaVersion=2).replace(b"2}", b'2,"positionSeconds":1e1000000}'),
+    play(schemaVersion=2).replace(b"2}", b'2,"positionSeconds":1e-1000000}'),
     play(device="tv", schemaVersion=2),
     play(device={"platform": "tv"}, schemaVersion=2),
     play(device={"platform": 7}, schemaVersion=2),
@@ -200,6 +205,20 @@ def test_the_contracts_examples_are_as_they_say(event_type: str) -> None:
         assert (verdict.text is not None) == valid, (file, verdict.reasons)
         found += 1
     assert found >= 2
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "field"),
+    [
+        ('"schemaVersion": 3000000000', "unknown_version", "schemaVersion"),
+        ('"schemaVersion": 1e1000000', "unknown_version", "schemaVersion"),
+        ('"schemaVersion": 2, "positionSeconds": 1e1000000', "out_of_range", "positionSeconds"),
+    ],
+)
+def test_numbers_beyond_all_bounds_are_held(more: str, code: str, field: str) -> None:
+    verdict = judge("user-action", play()[:-1] + f", {more}}}".encode(), Told(NOON), LIMITS, {})
+    assert [(reason.code, reason.field) for reason in verdict.reasons] == [(code, field)]
+    assert verdict.version in (None, 2)  # a column of 32 bits holds it
 
 
 def test_every_fault_is_named() -> None:
