@@ -51,7 +51,11 @@ def struct_name(event_type: str) -> str:
 
 
 def header(name: str) -> Column:
-    """The text of a Kafka header; null when there is none of that name."""
+    """The text of a Kafka header, with � for what is not UTF-8; null when there is none of that name."""
+    return F.make_valid_utf8(_header(name))
+
+
+def _header(name: str) -> Column:
     found = F.filter("headers", lambda h: h["key"] == name)
     return F.when(F.col("headers").isNotNull(), F.try_element_at(found, F.lit(1))["value"].cast("string"))
 
@@ -112,8 +116,9 @@ def struct_of_structs() -> StructType:
 @cache
 def headers_told() -> Column:
     """The headers that tell something of the event, as one column, which `finished` drops."""
-    told = {name: header(name) for name in (_VERSION_HEADER, "ce_source", "ce_id")}
-    return F.struct(*[text.alias(name) for name, text in told.items()]).alias(_HEADERS)
+    # An id that is not UTF-8 is none: with � in their place, ids that differ would be one.
+    ids = [F.try_validate_utf8(_header(name)).alias(name) for name in ("ce_source", "ce_id")]
+    return F.struct(header(_VERSION_HEADER).alias(_VERSION_HEADER), *ids).alias(_HEADERS)
 
 
 def finished(parsed: DataFrame, limits: Limits, is_canonical: bool = False) -> DataFrame:

@@ -41,9 +41,13 @@ def records(spark: SparkSession, values: list[Any], event_type: str = "user-acti
     rows = []
     for offset, value in enumerate(values):
         value, headers = value if isinstance(value, tuple) else (value, None)
-        listed = None if headers is None else [(k, v.encode()) for k, v in headers.items()]
+        listed = None if headers is None else [(k, _bytes(v)) for k, v in headers.items()]
         rows.append((None, value, "t", 0, offset, NOON, listed, NOON, event_type))
     return spark.createDataFrame(rows, SCHEMA)
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
 
 
 DOUBTFUL = [
@@ -118,6 +122,7 @@ DOUBTFUL = [
     json.dumps(PLAY, indent=2).encode(),
     (play(action="resume"), {"schema-version": "2"}),
     (play(), {"schema-version": "two"}),
+    (play(), {"schema-version": b"\xff"}),
     (play(schemaVersion=99), {"schema-version": "1"}),
 ]
 
@@ -138,7 +143,9 @@ def test_the_stream_and_the_referee_agree_on_every_record(spark: SparkSession) -
     accepted = {row.offset for row in events.collect()}
     for offset, value in enumerate(DOUBTFUL):
         value, headers = value if isinstance(value, tuple) else (value, {})
-        verdict = judge("user-action", value, Told(NOON, "json", headers.get("schema-version")), LIMITS, {})
+        version = headers.get("schema-version")
+        told = Told(NOON, "json", None if version is None else _bytes(version).decode(errors="replace"))
+        verdict = judge("user-action", value, told, LIMITS, {})
         assert (verdict.text is not None) == (offset in accepted), (value or b"")[:120]
         assert (verdict.text is None) == bool(verdict.reasons)
 
@@ -184,6 +191,16 @@ def test_identity_by_cloud_events_headers(spark: SparkSession) -> None:
     row = user_actions(settled(spark, [(play(), headers)])[0]).first()
     assert row is not None
     assert row.event_id == "/players/7"
+
+
+def test_ids_that_are_no_text_are_none(spark: SparkSession) -> None:
+    given = [
+        (play(mediaId=name), {"ce_source": "/", "ce_id": id_})
+        for name, id_ in (("m", b"\xfe"), ("n", b"\xff"))
+    ]
+    rows = user_actions(settled(spark, given)[0]).collect()
+    assert [len(row.event_id) for row in rows] == [64, 64]
+    assert rows[0].event_id != rows[1].event_id
 
 
 def test_null_fields_are_absent_fields(spark: SparkSession) -> None:
