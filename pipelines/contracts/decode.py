@@ -117,8 +117,13 @@ def struct_of_structs() -> StructType:
 def headers_told() -> Column:
     """The headers that tell something of the event, as one column, which `finished` drops."""
     # An id that is not UTF-8 is none: with � in their place, ids that differ would be one.
-    ids = [F.try_validate_utf8(_header(name)).alias(name) for name in ("ce_source", "ce_id")]
+    ids = [_told(F.try_validate_utf8(_header(name))).alias(name) for name in ("ce_source", "ce_id")]
     return F.struct(header(_VERSION_HEADER).alias(_VERSION_HEADER), *ids).alias(_HEADERS)
+
+
+def _told(text: Column) -> Column:
+    """An identity's text, null where it is empty: all that are empty would be one event."""
+    return F.nullif(text, F.lit(""))
 
 
 def finished(parsed: DataFrame, limits: Limits, is_canonical: bool = False) -> DataFrame:
@@ -232,7 +237,7 @@ def _field_conditions(field: dict[str, Any], column: Column, is_canonical: bool)
 @cache
 def _identity() -> Column:
     """`eventId`, else `ce_source` + `ce_id`, else SHA-256 over the type and the canonical fields."""
-    given = [_of_version(t, "eventId") for t in event_types() if "eventId" in all_fields(t)]
+    given = [_told(_of_version(t, "eventId")) for t in event_types() if "eventId" in all_fields(t)]
     told, canonical = F.col(_HEADERS), F.coalesce(*map(_canonical, event_types()))
     return F.coalesce(*given, F.concat(told["ce_source"], told["ce_id"]), F.sha2(canonical, 256))
 

@@ -203,6 +203,19 @@ def test_ids_that_are_no_text_are_none(spark: SparkSession) -> None:
     assert rows[0].event_id != rows[1].event_id
 
 
+def test_empty_identities_are_none(spark: SparkSession) -> None:
+    headers = [
+        {"ce_source": "/", "ce_id": "7"},
+        {"ce_source": "/", "ce_id": ""},
+        {"ce_source": "", "ce_id": "7"},
+    ]
+    given = [(play(schemaVersion=2, eventId=""), one) for one in headers]
+    rows = user_actions(settled(spark, given)[0]).collect()
+    digest = rows[1].event_id
+    assert len(digest) == 64
+    assert [row.event_id for row in rows] == ["/7", digest, digest]
+
+
 def test_null_fields_are_absent_fields(spark: SparkSession) -> None:
     upload = {"mediaId": "m", "creatorId": "c", "title": "t", "status": "published", "language": None}
     value = json.dumps({**upload, "timestamp": "2026-01-05T11:00:00Z", "genres": ["a", "b"]}).encode()

@@ -106,6 +106,13 @@ def test_well_formed_events_need_no_referee(spark: SparkSession, monkeypatch: py
     assert len(rows_of(sorted_out(spark, records), "user-action")) == len(records)
 
 
+def test_an_empty_identity_is_none_in_every_encoding(spark: SparkSession) -> None:
+    events = [{**PLAY, "mediaId": media, "eventId": ""} for media in ("m", "n")]
+    records = [encoded(event, "user-action", 2, way) for event in events for way in WAYS]
+    rows = sorted_out(spark, records).events.groupBy("event_id").count().collect()
+    assert [(len(row["event_id"]), row["count"]) for row in rows] == [(64, len(WAYS))] * 2
+
+
 def _record(value: bytes, kind: str, **headers: str) -> Encoded:
     return Encoded(TOPICS["user-action"], value, {"content-type": f"application/{kind}", **headers})
 
