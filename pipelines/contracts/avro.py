@@ -15,7 +15,7 @@ from avro.errors import AvroException
 from avro.io import BinaryDecoder, BinaryEncoder, DatumReader, DatumWriter
 from avro.schema import Schema, parse
 
-from pipelines.contracts.load import Contract, is_date_time, text_of, unreadable
+from pipelines.contracts.load import Contract, Fields, is_date_time, kind_of, text_of, unreadable
 from pipelines.contracts.times import format_time, parse_time
 
 
@@ -50,25 +50,34 @@ def read(payload: bytes, contract: Contract) -> dict[str, Any]:
         raise ValueError(f"no Avro of {contract.event_type} version {contract.version}: {error}") from error
     if source.tell() != len(payload):
         raise ValueError(f"{len(payload) - source.tell()} bytes follow the Avro datum")
-    return {
-        name: format_time(value) if isinstance(value, datetime) else value
-        for name, value in event.items()
-        if value is not None
-    }
+    return {name: _told(value) for name, value in event.items() if value is not None}
+
+
+def _told(value: Any) -> Any:
+    """A value as JSON would tell it: times as text, what is not there left out."""
+    if isinstance(value, dict):
+        return {name: _told(inner) for name, inner in value.items() if inner is not None}
+    return format_time(value) if isinstance(value, datetime) else value
 
 
 def write(event: Mapping[str, Any], contract: Contract) -> bytes:
     """The datum of an event. Raises ValueError: the event does not fulfil the contract."""
-    datum = {name: event.get(name) for name in contract.fields}
-    for name, field in contract.fields.items():
-        if is_date_time(field) and datum[name] is not None:
-            datum[name] = parse_time(str(datum[name]))
     out = io.BytesIO()
     try:
-        DatumWriter(schema(contract)).write(datum, BinaryEncoder(out))
+        DatumWriter(schema(contract)).write(_datum(contract.fields, event), BinaryEncoder(out))
     except (AvroException, TypeError, AttributeError) as error:
         raise ValueError(str(error)) from error
     return out.getvalue()
+
+
+def _datum(fields: Fields, event: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _written(field, event.get(name)) for name, field in fields.items()}
+
+
+def _written(field: dict[str, Any], value: Any) -> Any:
+    if kind_of(field) == "object" and isinstance(value, dict):
+        return _datum(field["properties"], value)
+    return parse_time(str(value)) if is_date_time(field) and value is not None else value
 
 
 class _StrictReader(DatumReader):

@@ -21,11 +21,8 @@ import pyarrow.compute as pc
 from pyarrow import json as arrow_json
 
 from pipelines.contracts.batches import Part, Rows, laid_out, without
-from pipelines.contracts.load import contracts, is_nullable, kind_of
+from pipelines.contracts.load import Fields, contracts, is_nullable, kind_of
 from pipelines.contracts.times import parse_time
-
-Fields = Mapping[str, dict[str, Any]]
-"""Fields by name, with the JSON Schema of each."""
 
 VERSION_FIELD: Fields = {"schemaVersion": {"type": ["number", "null"]}}
 _TYPES: Mapping[str, pa.DataType] = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -29,6 +30,8 @@ _FOLDERS: tuple[Traversable, ...] = (
     Path(__file__).resolve().parent.parent.parent / "schemas",
 )
 
+Fields = Mapping[str, dict[str, Any]]
+"""Fields by name, with the JSON Schema of each."""
 NOTES = frozenset({"title", "description"})
 KEYWORDS = frozenset({"$schema", "$id", "type", "required", "properties", "if", "then"})
 FIELD_KEYWORDS = frozenset({"type", "enum", "const", "minimum", "format", "items", "properties"})

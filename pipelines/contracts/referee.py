@@ -18,10 +18,11 @@ from typing import Any
 from jsonschema import Draft7Validator
 from jsonschema.exceptions import ValidationError
 
-from pipelines.contracts.load import Contract, contracts, kind_of
+from pipelines.contracts.load import Contract, Fields, contracts, kind_of
 from pipelines.contracts.reading import Reason, Told, cut, read
 from pipelines.contracts.schema_ids import Meanings
 from pipelines.contracts.times import format_time, parse_time
+from pipelines.errors import ReelhouseError
 
 LARGEST_NUMBER = 999_999_999_999
 """What a number in an event may be at most, and its negative at least."""
@@ -51,7 +52,11 @@ class Verdict:
 def judge(
     event_type: str | None, value: bytes | None, told: Told, limits: Limits, meanings: Meanings
 ) -> Verdict:
-    """The verdict on one record; never raises. `meanings` says what the ids of schemas mean."""
+    """The verdict on one record. `meanings` says what the ids of schemas mean.
+
+    Never raises for what a record holds, as that would stop the stream for ever; ReelhouseError
+    (`contract_unreadable`) for what is not the record's fault.
+    """
     if event_type is None:
         return _refused(None, "unknown_topic", "", "no event type belongs to this topic")
     if value is None:
@@ -59,6 +64,19 @@ def judge(
     if len(value) > limits.max_bytes:
         message = f"{len(value)} bytes are more than the {limits.max_bytes} allowed"
         return _refused(None, "too_large", "", message)
+    try:
+        return _verdict(event_type, value, told, limits, meanings)
+    except ReelhouseError:
+        raise
+    except RecursionError:
+        return _refused(None, "too_deep", "", "the event is nested too deeply")
+    except Exception as error:
+        # A keyword of a contract may stumble over a value that nobody thought of. The record is held with
+        # its bytes, to be replayed when that is mended; tests of decoders see to it that none is known.
+        return _refused(None, "undecodable", "", f"please report it: {type(error).__name__}: {error}")
+
+
+def _verdict(event_type: str, value: bytes, told: Told, limits: Limits, meanings: Meanings) -> Verdict:
     event = read(event_type, value, told, meanings)
     if isinstance(event, Reason):
         return Verdict(None, None, (event,))
@@ -70,7 +88,8 @@ def judge(
     reasons = tuple(_faults(contract, event.fields, told.recorded, limits))
     if reasons:
         return Verdict(None, contract.version, reasons)
-    return Verdict(_canonical(contract, event.fields), contract.version)
+    text = json.dumps(_canonical(contract.fields, event.fields), ensure_ascii=False, default=_number)
+    return Verdict(text, contract.version)
 
 
 def _refused(version: int | None, code: str, field: str, message: str) -> Verdict:
@@ -80,20 +99,29 @@ def _refused(version: int | None, code: str, field: str, message: str) -> Verdic
 def _faults(
     contract: Contract, event: dict[str, Any], recorded: datetime, limits: Limits
 ) -> Iterator[Reason]:
-    wrong_time = False
+    faulty: set[str] = set()
     for error in _validator(contract.event_type, contract.version).iter_errors(event):
         reason = _reason(error)
-        wrong_time = wrong_time or reason.field == "timestamp"
+        faulty.add(reason.field)
         yield reason
-    for name, field in contract.fields.items():
-        number = event.get(name)
-        is_number = isinstance(number, int | float | Decimal) and not isinstance(number, bool)
-        if kind_of(field) == "number" and is_number and not _fits(number):
-            yield Reason("out_of_range", name, f"{cut(str(number))} is too large a number")
+    for path, kind, value in _values(contract.fields, event):
+        is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+        if kind == "number" and is_number and not _fits(value):
+            yield Reason("out_of_range", path, f"{cut(str(value))} is too large a number")
+        if kind == "date-time" and isinstance(value, str) and path not in faulty:
+            yield from _time_faults(path, value, recorded, limits)
     for name in _without_unicode({n: v for n, v in event.items() if n in contract.fields}):
         yield Reason("invalid_unicode", name, "half of a surrogate pair is no character")
-    if not wrong_time and isinstance(event.get("timestamp"), str):
-        yield from _time_faults(event["timestamp"], recorded, limits)
+
+
+def _values(fields: Fields, event: dict[str, Any], above: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Path, kind and value of every declared field, those inside objects among them."""
+    for name, field in fields.items():
+        kind, value = kind_of(field), event.get(name)
+        if kind == "object" and isinstance(value, dict):
+            yield from _values(field.get("properties", {}), value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", kind, value
 
 
 def _without_unicode(value: Any, path: str = "") -> Iterator[str]:
@@ -146,11 +174,17 @@ def _reason(error: ValidationError) -> Reason:
     return Reason(codes.get(rule, rule), path, cut(error.message))
 
 
-def _time_faults(text: str, recorded: datetime, limits: Limits) -> Iterator[Reason]:
+def _time_faults(path: str, text: str, recorded: datetime, limits: Limits) -> Iterator[Reason]:
     moment = parse_time(text)
     if moment is None:
-        yield Reason("bad_timestamp", "timestamp", f"{cut(text)!r} is not a time by RFC 3339")
-    elif moment < limits.earliest:
+        yield Reason("bad_timestamp", path, f"{cut(text)!r} is not a time by RFC 3339")
+    elif path == "timestamp":
+        yield from _distance_faults(text, moment, recorded, limits)
+
+
+def _distance_faults(text: str, moment: datetime, recorded: datetime, limits: Limits) -> Iterator[Reason]:
+    """Of the event's own time; another of its times may be any."""
+    if moment < limits.earliest:
         yield Reason("ancient_timestamp", "timestamp", f"{text} is before {limits.earliest.isoformat()}")
     elif moment - recorded > limits.future:
         hours = limits.future.total_seconds() / 3600
@@ -158,17 +192,17 @@ def _time_faults(text: str, recorded: datetime, limits: Limits) -> Iterator[Reas
         yield Reason("future_timestamp", "timestamp", message)
 
 
-def _canonical(contract: Contract, event: dict[str, Any]) -> str:
-    """The declared fields alone, the time in UTC, nulls left out: text that decodes without doubt."""
-    kept = {name: event[name] for name in contract.fields if event.get(name) is not None}
-    moment = parse_time(str(event["timestamp"]))
-    if moment is not None:
-        kept["timestamp"] = format_time(moment)
-    for name, field in contract.fields.items():
-        if kind_of(field) == "object" and name in kept:
-            inner = field.get("properties", {})
-            kept[name] = {n: v for n, v in kept[name].items() if n in inner and v is not None}
-    return json.dumps(kept, ensure_ascii=False, default=_number)
+def _canonical(fields: Fields, event: dict[str, Any]) -> dict[str, Any]:
+    """The declared fields alone, times in UTC, nulls left out: as text, it decodes without doubt."""
+    return {n: _plain(field, event[n]) for n, field in fields.items() if event.get(n) is not None}
+
+
+def _plain(field: dict[str, Any], value: Any) -> Any:
+    kind = kind_of(field)
+    if kind == "object":
+        return _canonical(field.get("properties", {}), value)
+    moment = parse_time(value) if kind == "date-time" else None
+    return value if moment is None else format_time(moment)
 
 
 def _number(value: Decimal) -> float | int:
