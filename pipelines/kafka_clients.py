@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import socket
 from typing import Any
@@ -12,6 +11,7 @@ from kafka.errors import KafkaError
 
 from pipelines.config import Config
 from pipelines.errors import ReelhouseError
+from pipelines.kafka_failures import Failures, is_denial, said
 
 # Far above Kafka's own 1 MB: records that are too large must reach bronze, to be quarantined with a reason.
 MAX_REQUEST_BYTES = 10 * 1024 * 1024
@@ -22,15 +22,12 @@ _LOGIN_MODULES = {
     "SCRAM-SHA-512": "org.apache.kafka.common.security.scram.ScramLoginModule",
 }
 
-# The client library logs every failed attempt; the error that we raise says it once.
-logging.getLogger("kafka").addHandler(logging.NullHandler())
-
 
 def producer(config: Config, **settings: Any) -> KafkaProducer:
     """An idempotent producer that waits for all replicas; `settings` are kafka-python's own.
 
     Delivery is at least once for the application, in order and without duplicates for each partition
-    within one producer's life. Raises ReelhouseError (`broker_unreachable`).
+    within one producer's life. Raises ReelhouseError (`broker_unreachable`, `kafka_denied`).
     """
     chosen = {
         "acks": "all",
@@ -43,7 +40,7 @@ def producer(config: Config, **settings: Any) -> KafkaProducer:
 
 
 def admin(config: Config, **settings: Any) -> KafkaAdminClient:
-    """An admin client; close it after use. Raises ReelhouseError (`broker_unreachable`)."""
+    """An admin client; close it after use. Raises ReelhouseError (`broker_unreachable`, `kafka_denied`)."""
     return _connect(KafkaAdminClient, config, settings)
 
 
@@ -52,17 +49,35 @@ def _connect(client: Any, config: Config, settings: dict[str, Any]) -> Any:
     settings = {"bootstrap_timeout_ms": _BOOTSTRAP_MS, **client_security(config.kafka.options), **settings}
     try:
         _require_listener(servers)
-        return client(bootstrap_servers=servers, **settings)
-    except (KafkaError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         message = (
-            f"no Kafka broker answers at {config.kafka.bootstrap_servers} ({_reason(error)}); start it with "
+            f"no Kafka broker answers at {config.kafka.bootstrap_servers} ({said(error)}); start it with "
             "`reelhouse broker start`, or set kafka.bootstrap_servers"
         )
         raise ReelhouseError(message, code="broker_unreachable") from error
+    with Failures() as failures:
+        try:
+            return client(bootstrap_servers=servers, **settings)
+        except (KafkaError, OSError, ValueError) as error:
+            raise _refused(config, _telling(error, failures.reason)) from error
 
 
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+def _telling(error: Exception, before: Exception | None) -> Exception:
+    """The client tells of a timeout when it has failed again and again: of what, says the attempt before."""
+    return before if before is not None and not is_denial(error) else error
+
+
+def _refused(config: Config, error: Exception) -> ReelhouseError:
+    servers = config.kafka.bootstrap_servers
+    if is_denial(error):
+        message = f"Kafka at {servers} denies access ({said(error)}); allow it, or correct kafka.options"
+        return ReelhouseError(message, code="kafka_denied")
+    # A broker that has just started takes connections before it answers, so this may be tried again.
+    message = (
+        f"{servers} takes connections, but no Kafka broker answers ({said(error)}); wait if it is starting, "
+        "else correct kafka.options (security.protocol) or kafka.bootstrap_servers"
+    )
+    return ReelhouseError(message, code="broker_unreachable")
 
 
 def _require_listener(servers: list[str]) -> None:

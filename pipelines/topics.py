@@ -13,6 +13,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 from pipelines.config import Config
 from pipelines.errors import ReelhouseError
 from pipelines.kafka_clients import admin
+from pipelines.kafka_failures import is_denial, said
 
 _TIMEOUT_MS = 15_000
 
@@ -118,8 +119,10 @@ def _asked(config: Config, what: str) -> Iterator[KafkaAdminClient]:
     try:
         yield client
     except KafkaError as error:
-        message = f"the {what} of {config.kafka.bootstrap_servers} cannot be read ({error}); try again"
-        raise ReelhouseError(message, code="broker_unreachable") from error
+        denied = is_denial(error)
+        advice = "allow it, or correct kafka.options" if denied else "try again"
+        message = f"the {what} of {config.kafka.bootstrap_servers} cannot be read ({said(error)}); {advice}"
+        raise ReelhouseError(message, code="kafka_denied" if denied else "broker_unreachable") from error
     finally:
         client.close()
 

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from embedded_broker import broker_config, read_all
+from embedded_broker import broker_config, free_ports, read_all
 
-from pipelines import broker
+from pipelines import broker, broker_files
 from pipelines.broker_files import BrokerFiles, Record
 from pipelines.config import Config
 from pipelines.errors import ReelhouseError
-from pipelines.kafka_clients import producer
+from pipelines.kafka_clients import admin, producer
 
 pytestmark = pytest.mark.stream
 
@@ -137,3 +137,55 @@ def test_a_folder_that_cannot_be_written_is_named(config: Config, tmp_path: Path
         broker.start(config)
     assert caught.value.code == "broker_dir_unwritable"
     assert "set broker.dir" in str(caught.value)
+
+
+# A listener that asks for a password, beside the one without.
+_SASL = """
+listeners=PLAINTEXT://127.0.0.1:{{port}},CONTROLLER://127.0.0.1:{{controller_port}},SASL_PLAINTEXT://127.0.0.1:{sasl}
+advertised.listeners=PLAINTEXT://127.0.0.1:{{port}},SASL_PLAINTEXT://127.0.0.1:{sasl}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl_plaintext.plain.sasl.jaas.config={module} required user_alice="right";
+"""
+_PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
+
+
+def with_options(config: Config, port: int, **options: str) -> Config:
+    named = {name.replace("_", "."): value for name, value in options.items()}
+    changed = {"bootstrap_servers": f"127.0.0.1:{port}", "options": named}
+    return config.model_copy(update={"kafka": config.kafka.model_copy(update=changed)})
+
+
+def test_who_is_denied_is_told_why(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    (port,) = free_ports(1)
+    more = _SASL.format(sasl=port, module=_PLAIN)
+    monkeypatch.setattr(broker_files, "_PROPERTIES", broker_files._PROPERTIES + more)
+    broker.start(config)
+    alice = {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN", "sasl_username": "alice"}
+    admin(with_options(config, port, **alice, sasl_password="right")).close()
+
+    def refusal(port: int, **options: str) -> ReelhouseError:
+        with pytest.raises(ReelhouseError) as caught:
+            admin(with_options(config, port, **options), bootstrap_timeout_ms=1500)
+        return caught.value
+
+    wrong = refusal(port, **alice, sasl_password="wrong")
+    assert wrong.code == "kafka_denied"
+    assert "(Authentication failed: Invalid username or password)" in str(wrong)
+    assert "correct kafka.options" in str(wrong)
+    another = {**alice, "sasl_mechanism": "SCRAM-SHA-256", "sasl_password": "right"}
+    assert refusal(port, **another).code == "kafka_denied"
+    assert refusal(config.broker.port, **alice, sasl_password="right").code == "kafka_denied"
+    # It hangs up on who says nothing of a password, as a broker that is stopping does.
+    silent = refusal(port)
+    assert silent.code == "broker_unreachable"
+    assert "correct kafka.options" in str(silent)
+
+
+def test_a_broker_that_takes_connections_and_does_not_answer_yet_may_be_waited_for(config: Config) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ReelhouseError) as caught:
+            admin(with_options(config, port), bootstrap_timeout_ms=500)
+    assert caught.value.code == "broker_unreachable"
+    assert f"127.0.0.1:{port} takes connections" in str(caught.value)
