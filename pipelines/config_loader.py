@@ -24,6 +24,13 @@ else:
 DEFAULT_FILE = "conf/local.toml"
 _PREFIX = "REELHOUSE_"
 _Key = tuple[str, ...]
+# Their values may be passwords, which no error tells.
+_SECRET_SECTIONS = frozenset({"registry", "catalog"})
+_SECRET_TABLES = frozenset({("kafka", "options"), ("spark", "conf")})
+_KINDS: dict[type, str] = {
+    **{str: "a text", bool: "true or false", int: "a number", float: "a number"},
+    **{Mapping: "a table", list: "a list"},
+}
 
 
 def load(path: str | None, env: Mapping[str, str] | None = None) -> Config:
@@ -40,7 +47,7 @@ def load(path: str | None, env: Mapping[str, str] | None = None) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise _wrong_value(error.errors()[0], source) from None
+        raise _wrong_value(error.errors()[0], source, keys) from None
 
 
 def _read_toml(path: str) -> dict[str, Any]:
@@ -125,16 +132,41 @@ def _put(values: dict[str, Any], key: _Key, value: Any) -> None:
     values[key[-1]] = value
 
 
-def _wrong_value(error: ErrorDetails, source: str | None) -> UsageError:
-    key = [str(part) for part in error["loc"]]
+def _wrong_value(error: ErrorDetails, source: str | None, keys: dict[_Key, bool]) -> UsageError:
+    key, value = tuple(str(part) for part in error["loc"]), error["input"]
     reason = error["msg"].replace("Input should be", "it should be").replace("Value error, ", "")
-    variable = _PREFIX + "__".join(key).upper()
-    where = f"in {source or DEFAULT_FILE} or by {variable}"
-    message = f"{'.'.join(key)} is {_shown(error['input'])}, but {_lower(reason)}; correct it {where}"
+    name, variable = ".".join(key), _variable(key, keys)
+    where = f"in {source or DEFAULT_FILE}" + (f" or by {variable}" if variable else "")
+    advice = f"quote the key ({_quoted(key, value)})" if _is_split(key, value, keys) else "correct it"
+    message = f"{name} is {_shown(key, value)}, but {_lower(reason)}; {advice} {where}"
     return UsageError(message, code="wrong_value")
 
 
-def _shown(value: object) -> str:
+def _variable(key: _Key, keys: dict[_Key, bool]) -> str | None:
+    """The variable that sets the key, or the table of free entries that it is in; None for a section."""
+    entries = next((k for k, is_table in keys.items() if is_table and key[: len(k)] == k), key)
+    is_section = any(k != entries and k[: len(entries)] == entries for k in keys)
+    return None if is_section else _PREFIX + "__".join(entries).upper()
+
+
+def _is_split(key: _Key, value: object, keys: dict[_Key, bool]) -> bool:
+    """Whether this is an entry of a table whose name has dots: TOML makes tables of what is not quoted."""
+    return isinstance(value, Mapping) and bool(value) and keys.get(key[:-1], False)
+
+
+def _quoted(key: _Key, value: Any) -> str:
+    """`"sasl.password" = …` for the entry `sasl` that is a table of `password`."""
+    names = [key[-1]]
+    while isinstance(value, Mapping) and value:
+        name, value = next(iter(value.items()))
+        names.append(name)
+    return f'"{".".join(names)}" = …'
+
+
+def _shown(key: _Key, value: object) -> str:
+    """The value; its type where it may be a password."""
+    if key[0] in _SECRET_SECTIONS or key[:2] in _SECRET_TABLES:
+        return next((name for kind, name in _KINDS.items() if isinstance(value, kind)), type(value).__name__)
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -36,6 +36,7 @@ def write(config: Config, folder: Path) -> Path:
     file = folder / "spark-defaults.conf"
     folder.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+        os.fchmod(out.fileno(), 0o600)  # a file that was there keeps its mode
         for key, value in sorted(settings.items()):
             escaped = value.replace("\\", "\\\\")  # a properties file, in which a backslash escapes
             print(f"{key} {escaped}", file=out)

@@ -15,6 +15,7 @@ import pyspark
 import pytest
 import yaml
 
+from pipelines import spark_conf
 from pipelines.config import Config, load_config
 from pipelines.jars import KAFKA_COORDINATES
 from pipelines.topics import configured_topics
@@ -132,6 +133,16 @@ def test_cluster_toml_is_a_configuration_and_names_the_broker_of_the_manifests()
     environment = manifests("kubernetes/reelhouse.yaml")[0]["spec"]["driver"]["env"]
     told = {one["name"]: one["value"] for one in environment}
     assert load_config(str(CONF / "cluster.toml"), env=told).kafka.bootstrap_servers == service
+
+
+def test_the_file_with_the_catalogues_password_is_its_owners_only_also_when_it_was_there(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "spark-defaults.conf").touch(0o644)
+    catalog = {"url": "jdbc:derby:;databaseName=x", "password": "hunter2"}
+    file = spark_conf.write(Config.model_validate({"catalog": catalog}), tmp_path)
+    assert "hunter2" in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("file", ["kubernetes/reelhouse.yaml", "kafka/strimzi.yaml"])

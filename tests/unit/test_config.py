@@ -156,6 +156,51 @@ def test_a_value_out_of_bounds_names_its_key(conf, text, key) -> None:
     assert str(error).startswith(f"{key} is ")
 
 
+@pytest.mark.parametrize(
+    ("text", "env", "told"),
+    [
+        (
+            "[kafka.options]\nsasl.username = 'u'\nsasl.password = 'hunter2'",
+            {},
+            "kafka.options.sasl is a table, but it should be a valid string; "
+            'quote the key ("sasl.username" = …) in x.toml or by REELHOUSE_KAFKA__OPTIONS',
+        ),
+        (
+            "",
+            {"REELHOUSE_KAFKA__OPTIONS": '{"sasl.password": 20260105}'},
+            "kafka.options.sasl.password is a number, but it should be a valid string; "
+            "correct it in x.toml or by REELHOUSE_KAFKA__OPTIONS",
+        ),
+        (
+            "registry.password = 20260105",
+            {},
+            "registry.password is a number, but it should be a valid string; "
+            "correct it in x.toml or by REELHOUSE_REGISTRY__PASSWORD",
+        ),
+        (
+            "registry = 'hunter2'",
+            {},
+            "registry is a text, but it should be a valid dictionary or instance of Registry; "
+            "correct it in x.toml",
+        ),
+        (
+            "catalog.url = 'jdbc:mysql://h/n?password=hunter2'",
+            {},
+            "catalog.url is a text, but string should match pattern '^jdbc:(postgresql|derby):'; "
+            "correct it in x.toml or by REELHOUSE_CATALOG__URL",
+        ),
+        (
+            "[spark.conf]\nspark.hadoop.fs.s3a.secret.key = 'hunter2'",
+            {},
+            "spark.conf.spark is a table, but it should be a valid string; "
+            'quote the key ("spark.hadoop.fs.s3a.secret.key" = …) in x.toml or by REELHOUSE_SPARK__CONF',
+        ),
+    ],
+)
+def test_what_may_be_a_password_is_not_shown(conf, text, env, told) -> None:
+    assert str(refusal(conf(text), env)) == told
+
+
 def test_a_scalar_where_a_section_belongs_is_refused_under_an_override_too(conf) -> None:
     assert refusal(conf("kafka = 1"), {"REELHOUSE_KAFKA__PARTITIONS": "2"}).code == "wrong_value"
 
