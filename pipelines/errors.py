@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 
@@ -29,10 +30,25 @@ class UsageError(ReelhouseError):
         super().__init__(message, code=code)
 
 
+def disk_full(error: Exception) -> ReelhouseError | None:
+    """The sentence for a disk that is full, which any write may meet; None for another error."""
+    if not isinstance(error, OSError) or error.errno != errno.ENOSPC:
+        return None
+    return ReelhouseError("the disk is full; free some space and try again", code="disk_full")
+
+
 def exit_code_of(program: Callable[[], int | None]) -> int:
     """Run a program of `make`: its exit code, or the sentence of its error and the code of that."""
     try:
         return program() or 0
     except ReelhouseError as error:
-        print(f"reelhouse: {error}", file=sys.stderr)
-        return error.exit_code
+        return _told(error, error.exit_code)
+    except OSError as error:
+        return _told(disk_full(error) or f"{error}; see to that, and try again", 1)
+    except KeyboardInterrupt:
+        return _told("interrupted", 130)
+
+
+def _told(sentence: object, code: int) -> int:
+    print(f"reelhouse: {sentence}", file=sys.stderr)
+    return code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipelines.errors import ReelhouseError
+from pipelines.errors import ReelhouseError, disk_full
 from pipelines.text import nearest
 
 if TYPE_CHECKING:
@@ -153,9 +152,7 @@ def _usage(error: click.ClickException) -> int:
 
 def _unexpected(error: Exception, shared: Session) -> int:
     debug = shared.debug
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return _fail("the disk is full; free some space and try again", 1, debug)
-    if (known := _of_storage(error, shared)) is not None:
+    if (known := disk_full(error) or _of_storage(error, shared)) is not None:
         return _fail(str(known), known.exit_code, debug)
     lines = str(error).strip().splitlines()
     sentence = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -14,7 +14,7 @@ import click
 import pytest
 
 from pipelines.cli import main as cli
-from pipelines.errors import ReelhouseError, UsageError
+from pipelines.errors import ReelhouseError, UsageError, exit_code_of
 
 HEAVY = ("pyspark", "pydantic", "kafka", "pyarrow", "delta", "jsonschema")
 # The budget; the command itself takes about a tenth of it.
@@ -166,6 +166,29 @@ def test_errors_become_sentences_and_codes(verb, capsys, error, code, sentence) 
     assert cli.main(["tables"]) == code
     # Click ends the line of a ^C, which may leave an empty one.
     assert capsys.readouterr().err.lstrip("\n") == f"reelhouse: {sentence}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (UsageError("no such thing"), 2, "no such thing"),
+        (
+            PermissionError(13, "Permission denied", ".work"),
+            1,
+            "[Errno 13] Permission denied: '.work'; see to that, and try again",
+        ),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_errors_of_the_programs_of_make_become_sentences_and_codes(capsys, error, code, sentence) -> None:
+    assert exit_code_of(raising(error)) == code
+    assert capsys.readouterr().err == f"reelhouse: {sentence}\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is full")
+def test_a_full_disk_is_told_by_the_programs_of_make(capsys) -> None:
+    assert exit_code_of(lambda: Path("/dev/full").write_text("x") and None) == 1
+    assert capsys.readouterr().err == "reelhouse: the disk is full; free some space and try again\n"
 
 
 @pytest.mark.parametrize("error", [ValueError("deep"), ReelhouseError("shallow")])
