@@ -133,10 +133,7 @@ def _verdicts(recent: Recent, config: Config) -> DataFrame:
     moved = sides.where(F.col("held_id").isNotNull() & ~stays).select(*PLACE)
     others = sides.where(F.col("new_code").isNull() & ~stays).select(*PLACE)
     rest = replace(found, events=found.events.join(others, list(PLACE), "left_semi"))
-    # As far back as the lake has looked for copies of the oldest of the records.
-    oldest = sides.agg(F.min("timestamp")).collect()[0][0]
-    reuse = reuse_window(config) + (found.newest_record - oldest)
-    firsts, _ = first_ones(rest, reuse, lambda table: without(recent.held(table), moved))
+    firsts, _ = first_ones(rest, reuse_window(config), lambda table: without(recent.held(table), moved))
     marked = sides.join(firsts.select(*PLACE, F.lit(True).alias("is_first")), list(PLACE), "left")
     was = F.when(F.col("held_id").isNotNull(), ACCEPTED).when(F.col("held_code").isNotNull(), _QUARANTINED)
     now = F.when(F.col("new_code").isNotNull(), _QUARANTINED).when(stays | F.col("is_first"), ACCEPTED)
@@ -147,7 +144,7 @@ def _verdicts(recent: Recent, config: Config) -> DataFrame:
 
 def _sides(recent: Recent) -> DataFrame:
     """By place what this checkout says of a record, and what the lake says."""
-    columns = (*PLACE, "event_type", "ingested_at", "timestamp")
+    columns = (*PLACE, "event_type", "ingested_at")
     code = F.try_element_at("reasons", F.lit(1))["code"]
     nothing = F.lit(None).cast("string")
     new = recent.found.events.select(*columns, "event_id", nothing.alias("new_code"))

@@ -16,6 +16,7 @@ from functools import partial
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from pipelines.bronze import events as bronze
 from pipelines.config import Config
 from pipelines.contracts.schema_ids import SchemaIds
 from pipelines.declare import Table
@@ -48,7 +49,7 @@ class SilverStep:
         mine = Batch.pinned("silver", self.app_id, batch_id, lake)
         if mine.is_repeat:
             return self._repeat(batch, batch_id, lake)
-        with closing(sort_out(batch, self.config, self.ids)) as found:
+        with closing(self._sorted(batch)) as found:
             events, copies = first_ones(found, reuse_window(self.config), mine.read)
             writes = [*_writes(found, events, lake)]
             entries = _entries(found, copies, batch_id)
@@ -59,12 +60,18 @@ class SilverStep:
 
     def _repeat(self, batch: DataFrame, batch_id: int, lake: Lake) -> int:
         """What an attempt that was cut off left to do; the ledger then tells what the tables hold."""
-        with closing(sort_out(without(batch, _settled(batch, lake)), self.config, self.ids)) as found:
-            events, _ = first_ones(found, reuse_window(self.config), lake.read)
+        rest = without(batch, _settled(batch, lake))
+        with closing(self._sorted(batch)) as whole, closing(self._sorted(rest)) as found:
+            # Also what was written of this batch may be what the rest are copies of, at any distance.
+            events, _ = first_ones(found, reuse_window(self.config), lake.read, whole)
             together(*_writes(found, events, lake))
         entries = _recounted(batch, batch_id, lake)
         lake.replace_where(ledger.TABLE, ledger.rows(lake.spark, entries), f"batch = {batch_id}")
         return sum(entry.records for entry in entries)
+
+    def _sorted(self, records: DataFrame) -> Sorted:
+        # A table of another release may have more columns: what is decoded has only these.
+        return sort_out(records.select(*bronze.TABLE.column_names), self.config, self.ids)
 
 
 def _writes(found: Sorted, events: DataFrame, lake: Lake) -> Iterator[Callable[[], None]]:

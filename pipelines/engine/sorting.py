@@ -21,7 +21,7 @@ from pipelines.contracts.times import parse_time
 from pipelines.declare import Reads
 from pipelines.engine.batch import hold
 from pipelines.silver import content_uploads, quarantine, system_events, user_actions
-from pipelines.silver.deduplicate import ORDER, PLACE, candidates, copies, where_copies_stand, without
+from pipelines.silver.deduplicate import ORDER, PLACE, Span, candidates, copies, where_copies_stand, without
 
 _EPOCH = datetime(1970, 1, 1)
 _SMALL = 200_000
@@ -77,8 +77,8 @@ class Sorted:
     places: dict[Place, Counted]
     hours: dict[str, set[datetime]]
     """By event type the hours (UTC) of the events."""
-    newest_record: datetime
-    """Latest time of a record at the broker (UTC)."""
+    recorded: list[Span]
+    """Spans, ends included, of the records' times at the broker (UTC), also of those refused."""
     kept: tuple[DataFrame, ...]
     """What is kept until `close`."""
 
@@ -120,22 +120,24 @@ def sort_out(records: DataFrame, config: Config, ids: SchemaIds | None = None) -
         later += counts
         if recovered is not None:
             events = events.unionByName(recovered)
-    newest = max((row["newest"] for row in found), default=_EPOCH)
-    hours = _hours([*found, *later])
-    return Sorted(events, refused, _places(found, later), hours, newest, tuple(kept))
+    hours, recorded = _hours([*found, *later]), [(row["oldest"], row["newest"]) for row in found]
+    return Sorted(events, refused, _places(found, later), hours, recorded, tuple(kept))
 
 
-def first_ones(found: Sorted, reuse: timedelta, read: Reads) -> tuple[DataFrame, dict[Place, int]]:
+def first_ones(
+    found: Sorted, reuse: timedelta, read: Reads, whole: Sorted | None = None
+) -> tuple[DataFrame, dict[Place, int]]:
     """The events without copies of one another and of what the tables hold, and the copies by place (count).
 
     `read` gives the tables as they stand before; `reuse` is how far apart two records of one identity and
-    two times may be.
+    two times may be. `whole`: the records that these are the rest of, where they are not all.
     """
+    around = whole or found
     known = [
         read(EVENTS[t][0])
-        .where(where_copies_stand(hours, found.newest_record, reuse))
+        .where(where_copies_stand(around.hours[t], around.recorded, reuse))
         .select(F.lit(t).alias("event_type"), "event_id")
-        for t, hours in found.hours.items()
+        for t in found.hours
     ]
     if not known:
         return found.events, {}
@@ -187,12 +189,13 @@ def _recovered(judged: DataFrame, limits: Limits) -> DataFrame:
 
 def _counts(decoded: DataFrame) -> list[Row]:
     """What the next steps, and the ledger, need to know: in one pass."""
-    hour = F.floor(F.unix_seconds("occurred_at") / 3600).alias("hour")
+    hour, recorded = (F.floor(F.unix_seconds(at) / 3600) for at in ("occurred_at", "timestamp"))
     kind = F.when(~F.col("accepted"), F.col("encoding")).alias("encoding")
     return (
-        decoded.groupBy("topic", "partition", "event_type", "accepted", kind, hour)
+        decoded.groupBy("topic", "partition", "event_type", "accepted", kind, hour.alias("hour"), recorded)
         .agg(
             F.count("*").alias("n"),
+            F.min("timestamp").alias("oldest"),
             F.max("timestamp").alias("newest"),
             F.min("offset").alias("first"),
             F.max("offset").alias("last"),

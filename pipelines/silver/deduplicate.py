@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -19,6 +20,7 @@ ORDER = ("ingested_at", *PLACE)
 _IDENTITY = ("event_type", "event_id")
 _HOUR = timedelta(hours=1)
 _MOST_SPANS = 50
+Span = tuple[datetime, datetime]
 
 
 def candidates(accepted: DataFrame, known: DataFrame, is_small: bool) -> DataFrame:
@@ -57,33 +59,43 @@ def without(accepted: DataFrame, removed: DataFrame) -> DataFrame:
     return accepted.join(removed, list(PLACE), "left_anti")
 
 
-def where_copies_stand(hours: Iterable[datetime], newest_record: datetime, reuse: timedelta) -> Column:
+def where_copies_stand(hours: Iterable[datetime], recorded: Iterable[Span], reuse: timedelta) -> Column:
     """Which rows of a silver table can share an identity with a batch: bounded, however long the history.
 
-    `hours` are the hours (UTC) of the batch's events. A copy of an event has its time, so it stands in the
-    same hour. A producer that gives one identity to two times is caught when the records are at most `reuse`
-    apart, back from the newest record of the batch.
+    `hours` are the hours (UTC) of the batch's events, `recorded` the spans, ends included, of its records'
+    times. A copy of an event has its time, so it stands in the same hour. A producer that gives one identity
+    to two times is caught when the records are at most `reuse` apart.
     """
-    spans = _spans(sorted(hours))
-    days = sorted({hour.date() for hour in hours})
-    same_time = F.col("event_date").isin(days)
+    spans = _joined([(hour, hour + _HOUR) for hour in sorted(hours)])
+    at, same_time = F.col("occurred_at"), F.col("event_date").isin(sorted({hour.date() for hour in hours}))
     if len(spans) <= _MOST_SPANS:
-        at, within = F.col("occurred_at"), F.lit(False)
-        for low, high in spans:
-            within = within | ((at >= F.lit(low)) & (at < F.lit(high)))
-        same_time = same_time & within
-    return same_time | (F.col("record_timestamp") >= F.lit(newest_record - reuse))
+        same_time = same_time & _any((at >= F.lit(low)) & (at < F.lit(high)) for low, high in spans)
+    near = _joined([(_moved(low, -reuse), _moved(high, reuse)) for low, high in sorted(recorded)])
+    if len(near) > _MOST_SPANS:
+        near = [(near[0][0], near[-1][1])]
+    return same_time | _any(F.col("record_timestamp").between(*map(F.lit, span)) for span in near)
 
 
-def _spans(hours: list[datetime]) -> list[tuple[datetime, datetime]]:
-    """The hours as half-open spans, neighbours as one."""
-    found: list[tuple[datetime, datetime]] = []
-    for hour in hours:
-        if found and found[-1][1] == hour:
-            found[-1] = (found[-1][0], hour + _HOUR)
+def _any(conditions: Iterable[Column]) -> Column:
+    return reduce(Column.__or__, conditions, F.lit(False))
+
+
+def _joined(spans: Iterable[Span]) -> list[Span]:
+    """Spans in order of their begin, those that touch as one."""
+    found: list[Span] = []
+    for low, high in spans:
+        if found and low <= found[-1][1]:
+            found[-1] = (found[-1][0], max(high, found[-1][1]))
         else:
-            found.append((hour, hour + _HOUR))
+            found.append((low, high))
     return found
+
+
+def _moved(at: datetime, by: timedelta) -> datetime:
+    try:
+        return at + by
+    except OverflowError:
+        return datetime.max if by > timedelta(0) else datetime.min
 
 
 def _hash() -> Column:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.stream
 _LARGE = "s" * 2000
 _ORDER = ("user_actions", "quarantine", "ledger")
 """Of a batch's writes."""
-_COUNT = 14
+_COUNT = 16
 
 
 def _event(number: int, **changes: Any) -> bytes:
@@ -52,9 +53,13 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
         values = [_event(n) for n in range(6)] + [_event(n, sessionId=_LARGE) for n in range(6, 10)]
         # A copy of a small one, a copy of a large one, a small copy of a large one, and what is never valid.
         values += [_event(2), _event(7, sessionId=_LARGE), _event(8), b"broken"]
+        # An identity given to two times, by records that are far apart.
+        values += [_event(20, timestamp=f"2026-01-05T{hour}:00:00Z") for hour in (13, 18)]
         assert len(values) == _COUNT
-        for value in values:
-            sender.send(config.kafka.topics.user_actions, value)
+        long_ago = int((time.time() - 5 * 3600) * 1000)
+        for number, value in enumerate(values):
+            recorded = {"timestamp_ms": long_ago} if number == _COUNT - 2 else {}
+            sender.send(config.kafka.topics.user_actions, value, **recorded)
         sender.close()
         yield config
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.silver.deduplicate import candidates, copies, where_copies_stand, without
 
@@ -42,28 +42,42 @@ def test_one_identity_of_two_event_types_is_two_events(spark: SparkSession) -> N
     assert kept(spark, [("a", "x", 1), ("b", "x", 2)], [("c", "x")]) == [1, 2]
 
 
-def test_only_the_hours_of_the_events_and_recent_records_are_read(spark: SparkSession) -> None:
-    rows = []
-    for number, (occurred, recorded) in enumerate(
-        [
-            (NOON, NOON - timedelta(days=400)),  # a copy has its event's time, however old its record
-            (NOON + timedelta(minutes=59), NOON - timedelta(days=400)),
-            (NOON + timedelta(hours=1), NOON - timedelta(days=400)),  # another hour
-            (NOON - timedelta(days=30), NOON - timedelta(days=30)),
-            (NOON - timedelta(days=30), NOON - timedelta(minutes=60)),  # one identity given to two times
-            (NOON - timedelta(days=30), NOON - timedelta(minutes=61)),
-        ]
-    ):
-        rows.append((number, occurred, occurred.date(), recorded))
+def _read(
+    spark: SparkSession, rows: list[tuple[datetime, datetime]], hours: set[datetime], recorded: Any
+) -> set[int]:
+    """Which rows (time of the event, time of the record) are looked at, an hour around the records."""
+    numbered = [(n, at, at.date(), recorded_at) for n, (at, recorded_at) in enumerate(rows)]
     schema = "number int, occurred_at timestamp, event_date date, record_timestamp timestamp"
-    read = where_copies_stand({NOON}, NOON, timedelta(minutes=60))
-    found = spark.createDataFrame(rows, schema).where(read).collect()
-    assert sorted(row.number for row in found) == [0, 1, 4]
+    read = where_copies_stand(hours, recorded, timedelta(minutes=60))
+    return {row.number for row in spark.createDataFrame(numbered, schema).where(read).collect()}
+
+
+def test_only_the_hours_of_the_events_and_near_records_are_read(spark: SparkSession) -> None:
+    long_ago, old = NOON - timedelta(days=30), NOON - timedelta(days=400)
+    rows = [
+        (NOON, old),  # a copy has its event's time, however old its record
+        (NOON + timedelta(minutes=59), old),
+        (NOON + timedelta(hours=1), old),  # another hour
+        (long_ago, long_ago),
+        (long_ago, NOON - timedelta(minutes=60)),  # one identity given to two times
+        (long_ago, NOON - timedelta(minutes=61)),
+        (long_ago, NOON + timedelta(minutes=60)),  # a record that was held comes after the later one
+        (long_ago, NOON + timedelta(minutes=61)),
+    ]
+    assert _read(spark, rows, {NOON}, [(NOON, NOON)]) == {0, 1, 4, 6}
+
+
+def test_the_records_near_each_record_of_a_long_batch_are_read(spark: SparkSession) -> None:
+    long_ago, later = NOON - timedelta(days=30), NOON + timedelta(hours=9)
+    rows = [
+        (long_ago, NOON + timedelta(minutes=minutes)) for minutes in (-61, -60, 60, 61, 479, 480, 600, 601)
+    ]
+    assert _read(spark, rows, {NOON}, [(later, later), (NOON, NOON)]) == {1, 2, 5, 6}
 
 
 def test_many_scattered_hours_are_read_by_day(spark: SparkSession) -> None:
     hours = [NOON + timedelta(hours=2 * n) for n in range(100)]
     rows = [(NOON + timedelta(hours=1), date(2026, 1, 5), NOON - timedelta(days=400))]
     schema = "occurred_at timestamp, event_date date, record_timestamp timestamp"
-    read = where_copies_stand(hours, NOON, timedelta(0))
+    read = where_copies_stand(hours, [(NOON, NOON)], timedelta(0))
     assert spark.createDataFrame(rows, schema).where(read).count() == 1
