@@ -32,19 +32,19 @@ from typing import Any
 
 ACTIONS = {"play": "play", "pause": "pause", "seek": "seek", "seeked": "seek", "ended": "complete"}
 """User action by player event; every other player event is left out."""
-USER_ACTIONS_TOPIC = "media.user-actions"
-CONTENT_UPLOADS_TOPIC = "media.content-uploads"
+TOPICS: Mapping[str, str] = {"user-action": "media.user-actions", "content-upload": "media.content-uploads"}
+"""Topic by event type."""
 CREATOR = "snowplow"
 
 Row = Mapping[str, str]
 Envelope = dict[str, Any]
 
 
-def adapt(rows: Iterable[Row]) -> Iterator[Envelope]:
+def adapt(rows: Iterable[Row], topics: Mapping[str, str] = TOPICS) -> Iterator[Envelope]:
     """The envelopes of player events, in the order of their record times; uploads before actions."""
     ordered = sorted(rows, key=lambda row: _time(row["ts"]))
-    uploads = [_upload(row) for row in _first_of_each_media(ordered)]
-    actions = [_action(row) for row in ordered if row["event_type"] in ACTIONS]
+    uploads = [_upload(row, topics["content-upload"]) for row in _first_of_each_media(ordered)]
+    actions = [_action(row, topics["user-action"]) for row in ordered if row["event_type"] in ACTIONS]
     yield from sorted(uploads + actions, key=lambda envelope: int(envelope["timestamp_ms"]))
 
 
@@ -54,9 +54,9 @@ def read(path: Path) -> list[Row]:
         return list(csv.DictReader(file))
 
 
-def write(source: Path, target: Path) -> int:
+def write(source: Path, target: Path, topics: Mapping[str, str] = TOPICS) -> int:
     """Adapt the CSV file `source` into the NDJSON file `target`; returns the number of envelopes."""
-    lines = [json.dumps(envelope, ensure_ascii=False) for envelope in adapt(read(source))]
+    lines = [json.dumps(envelope, ensure_ascii=False) for envelope in adapt(read(source), topics)]
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return len(lines)
@@ -69,7 +69,7 @@ def _first_of_each_media(ordered: Iterable[Row]) -> list[Row]:
     return list(first.values())
 
 
-def _action(row: Row) -> Envelope:
+def _action(row: Row, topic: str) -> Envelope:
     event: dict[str, Any] = {
         "schemaVersion": 2,
         "eventId": row["event_id"],
@@ -82,10 +82,10 @@ def _action(row: Row) -> Envelope:
     }
     if row["position_sec"]:
         event["positionSeconds"] = float(row["position_sec"])
-    return _envelope(USER_ACTIONS_TOPIC, row["user_id"], event, row["collector_ts"] or row["ts"])
+    return _envelope(topic, row["user_id"], event, row["collector_ts"] or row["ts"])
 
 
-def _upload(row: Row) -> Envelope:
+def _upload(row: Row, topic: str) -> Envelope:
     event: dict[str, Any] = {
         "eventId": f"{row['media_id']}-published",
         "mediaId": row["media_id"],
@@ -96,7 +96,7 @@ def _upload(row: Row) -> Envelope:
     }
     if row["duration_sec"]:
         event["durationSeconds"] = float(row["duration_sec"])
-    return _envelope(CONTENT_UPLOADS_TOPIC, row["media_id"], event, row["ts"])
+    return _envelope(topic, row["media_id"], event, row["ts"])
 
 
 def _envelope(topic: str, key: str, event: dict[str, Any], recorded: str) -> Envelope:
