@@ -5,6 +5,7 @@ Read from a TOML file and the environment by `load_config` in `pipelines.config_
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ class _Section(BaseModel):
 
 def is_folder(root: str) -> bool:
     """Whether a lake's root is a folder: of this machine, or one that all machines see."""
-    return "://" not in root
+    return not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", root)
 
 
 class Storage(_Section):
@@ -32,11 +33,19 @@ class Storage(_Section):
     root: str = Field(".work/lake", min_length=1)
     """Folder or URI of the lake; tables are `<root>/<layer>/<table>`. Relative to the current directory."""
 
+    @field_validator("root")
+    @classmethod
+    def _as_folder(cls, root: str) -> str:
+        """A `file:` URI as the folder that it is, which is locked and written as such."""
+        found = re.fullmatch(r"file:(?://(?:localhost)?(?=/))?(.+)", root, re.IGNORECASE)
+        if found and found[1].startswith("//"):
+            raise ValueError("a file: URI names a folder of this machine, for instance file:///data/lake")
+        return found[1] if found else root
+
     @property
     def location(self) -> str:
         """The root as every process can find it: a URI as it is, a folder's absolute path."""
-        root = self.root.rstrip("/")
-        return str(Path(root).resolve()) if is_folder(root) else root
+        return str(Path(self.root).resolve()) if is_folder(self.root) else self.root.rstrip("/")
 
 
 class Topics(_Section):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.config import Config, load_config
+from pipelines.config import Config, is_folder, load_config
 from pipelines.errors import UsageError
 
 CHECKOUT = Path(__file__).parents[2]
@@ -47,6 +47,33 @@ def test_a_named_file_replaces_conf_local_toml(conf) -> None:
     conf('storage.root = "from-local"\nkafka.partitions = 9', "conf/local.toml")
     config = load_config(conf('storage.root = "named"'), {})
     assert (config.storage.root, config.kafka.partitions) == ("named", 4)
+
+
+@pytest.mark.parametrize(
+    ("root", "location"),
+    [
+        ("/data/lake/", "/data/lake"),
+        ("file:///data/lake", "/data/lake"),
+        ("file://localhost/data/lake/", "/data/lake"),
+        ("file:/data/lake", "/data/lake"),
+        ("FILE:/data/lake", "/data/lake"),
+        ("file:///", "/"),
+        ("/", "/"),
+        ("lake", f"{Path.cwd()}/lake"),
+        ("file:lake", f"{Path.cwd()}/lake"),
+        ("s3a://bucket/lake/", "s3a://bucket/lake"),
+        ("hdfs:/data/lake", "hdfs:/data/lake"),
+    ],
+)
+def test_the_root_is_a_folder_or_a_uri(root: str, location: str) -> None:
+    storage = load_config(None, {"REELHOUSE_STORAGE__ROOT": root}).storage
+    assert storage.location == location
+    assert is_folder(storage.root) == is_folder(storage.location) == location.startswith("/")
+
+
+def test_a_file_uri_of_another_machine_is_refused() -> None:
+    error = refusal(None, {"REELHOUSE_STORAGE__ROOT": "file://nas/data/lake"})
+    assert str(error).startswith("storage.root is 'file://nas/data/lake', but a file: URI names a folder of")
 
 
 def test_the_files_in_conf_say_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
