@@ -20,10 +20,8 @@ from pyspark.sql.pandas.types import to_arrow_type
 from pyspark.sql.types import StructType
 
 from pipelines.contracts import json_batches
+from pipelines.contracts.compiled import condition
 from pipelines.contracts.load import (
-    FIELD_KEYWORDS,
-    KEYWORDS,
-    NOTES,
     Contract,
     all_contracts,
     all_fields,
@@ -32,7 +30,7 @@ from pipelines.contracts.load import (
     kind_of,
     settings,
 )
-from pipelines.contracts.referee import LARGEST_NUMBER, Limits
+from pipelines.contracts.referee import Limits
 
 NUMBER = "decimal(18,6)"
 _TYPES = {"string": "string", "date-time": "timestamp", "number": "double", "array": "array<string>"}
@@ -41,8 +39,6 @@ _HEADERS = "_headers"
 RAW = ("key", "value", "headers")
 """Bronze's columns that an event needs no more."""
 _TEXT = "_text"
-_KNOWN = KEYWORDS | NOTES
-_KNOWN_IN_FIELD = FIELD_KEYWORDS | {"description"}
 
 
 def struct_name(event_type: str) -> str:
@@ -75,9 +71,10 @@ def decode(records: DataFrame, limits: Limits, version: Column | None = None) ->
     `version` is given with the referee's canonical text: it overrides what the record tells, and nothing of
     the text is in doubt. No row is lost.
     """
-    is_canonical, is_small = version is not None, F.length("value") <= limits.max_bytes
-    text = F.when(is_small, F.col("value")).alias(_TEXT)
-    told = records.select(*[c for c in records.columns if c not in RAW], headers_told(), text)
+    is_canonical, text = version is not None, F.col("value")
+    if not is_canonical:  # which may be longer than the record, and that was small enough
+        text = F.when(F.length(text) <= limits.max_bytes, text)
+    told = records.select(*[c for c in records.columns if c not in RAW], headers_told(), text.alias(_TEXT))
     parsed = told.withColumn(_TEXT, parsed_text(F.col(_TEXT), is_canonical))
     frame = parsed.select(*[c for c in told.columns if c != _TEXT], *structs_of(_TEXT))
     versioned = frame.withColumn("schema_version", _told_version() if version is None else version)
@@ -129,7 +126,7 @@ def _told(text: Column) -> Column:
 def finished(parsed: DataFrame, limits: Limits, is_canonical: bool = False) -> DataFrame:
     """Accept what is valid: `parsed` has a struct per event type, `schema_version` and the headers told.
 
-    `is_canonical`: the referee has seen each number before it was rounded to its column.
+    `is_canonical`: the referee has judged it.
     What cannot be compiled into one loop with the rest comes first, in one step: each step copies the row.
     """
     time = F.coalesce(*[F.col(f"{struct_name(t)}.timestamp") for t in event_types()])
@@ -186,52 +183,18 @@ def _accepted(limits: Limits, is_canonical: bool) -> Column:
         for contract in all_contracts()
         if (valid := _valid(contract, is_canonical)) is not None
     ]
-    return in_time & reduce(lambda a, b: a | b, by_version)
+    return in_time & reduce(lambda a, b: a | b, by_version, F.lit(False))
 
 
 def _valid(contract: Contract, is_canonical: bool) -> Column | None:
-    """The contract as a condition on its struct; None: it uses a keyword that only the referee knows."""
+    """The contract as a condition on its struct; None: only the referee knows all that it says.
+
+    Of canonical text the referee has said that it is valid: only that it was read is left to see.
+    """
     root = F.col(struct_name(contract.event_type))
-    condition = _compiled(contract.schema, root, is_canonical)
-    return None if condition is None else root.isNotNull() & condition
-
-
-def _compiled(schema: dict[str, Any], root: Column, is_canonical: bool) -> Column | None:
-    if not schema.keys() <= _KNOWN:
-        return None
-    conditions = [root[name].isNotNull() for name in schema.get("required", ())]
-    for name, field in schema.get("properties", {}).items():
-        if not field.keys() <= _KNOWN_IN_FIELD:
-            return None
-        conditions += _field_conditions(field, root[name], is_canonical)
-    if "if" in schema:
-        when = _compiled(schema["if"], root, is_canonical)
-        then = _compiled(schema.get("then", {}), root, is_canonical)
-        if when is None or then is None:
-            return None
-        conditions.append(~when | then)
-    return reduce(lambda a, b: a & b, conditions, F.lit(True))
-
-
-def _field_conditions(field: dict[str, Any], column: Column, is_canonical: bool) -> list[Column]:
-    found = []
-    if "enum" in field:
-        found.append(column.isin(*[v for v in field["enum"] if v is not None]))
-    if "const" in field:
-        found.append(column == field["const"])
-    # A double is rounded: what is equal to a minimum may have been a little less, so it is in doubt; what is
-    # less than 0 shows by its sign.
-    least = field.get("minimum")
-    if "type" in field and kind_of(field) == "number":  # neither too large for its column nor NaN
-        found.append(column.between(-LARGEST_NUMBER if least is None else least, LARGEST_NUMBER))
-    elif least is not None:
-        found.append(column >= least)
-    if least and not is_canonical:
-        found.append(column != least)
-    found = [column.isNull() | condition for condition in found]
-    for name, inner in field.get("properties", {}).items():
-        found += _field_conditions(inner, column[name], is_canonical)
-    return found
+    schema = {"required": contract.required} if is_canonical else contract.schema
+    valid = condition(schema, all_fields(contract.event_type), root)
+    return None if valid is None else root.isNotNull() & valid
 
 
 @cache

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from pyarrow import json as arrow_json
 
 from pipelines.contracts.batches import Part, Rows, laid_out, without
-from pipelines.contracts.load import Fields, contracts, is_nullable, kind_of
+from pipelines.contracts.load import Fields, allows_null, contracts, kind_of
 from pipelines.contracts.times import parse_time
 
 VERSION_FIELD: Fields = {"schemaVersion": {"type": ["number", "null"]}}
@@ -169,16 +169,18 @@ def _nulls_refused(event_type: str) -> _Doubts:
     """
     names: set[str] = set()
     for contract in contracts(event_type).values():
-        names |= _without_null(contract.fields, contract.required)
+        names |= _without_null(contract.schema)
     listed = "|".join(map(re.escape, sorted(names)))
     return {b"null": rf'"(?:{listed})"\s*:\s*null|(?s:\\.*null|null.*\\)'} if names else {}
 
 
-def _without_null(fields: Fields, required: tuple[str, ...] = ()) -> set[str]:
-    found = {name for name, field in fields.items() if not is_nullable(field) and name not in required}
-    for field in fields.values():
-        found |= _without_null(field.get("properties", {}))
-    return found
+def _without_null(schema: Any) -> set[str]:
+    """The names of fields that may be missing but not be null, by any part of a schema."""
+    if not isinstance(schema, dict):  # `true` and `false` are schemas too
+        return set()
+    fields, required = schema.get("properties", {}), schema.get("required", ())
+    found = {name for name, field in fields.items() if name not in required and not allows_null(field)}
+    return found.union(*map(_without_null, [*fields.values(), schema.get("if"), schema.get("then")]))
 
 
 def _parsed(texts: pa.Array, fields: Fields) -> pa.StructArray | None:
@@ -225,10 +227,8 @@ def _as_it_is(column: pa.Array, _: dict[str, Any]) -> tuple[pa.Array, None]:
     return column, None
 
 
-def _number(column: pa.Array, field: dict[str, Any]) -> tuple[pa.Array, np.ndarray | None]:
-    """-0.0 may have been a little less than 0."""
-    if field.get("minimum") != 0:
-        return column, None
+def _number(column: pa.Array, _: dict[str, Any]) -> tuple[pa.Array, np.ndarray | None]:
+    """-0.0 may have been a little less than 0, which may be a minimum."""
     values = column.to_numpy(zero_copy_only=False)
     return column, (values == 0) & np.signbit(values)
 

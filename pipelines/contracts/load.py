@@ -83,9 +83,12 @@ def is_date_time(field: dict[str, Any]) -> bool:
     return kind_of(field) == "date-time"
 
 
-def is_nullable(field: dict[str, Any]) -> bool:
-    """Whether a field may be null."""
-    return isinstance(field["type"], list) and "null" in field["type"]
+def allows_null(field: Any) -> bool:
+    """Whether the schema of a field, or what an `if` or `then` says of it, accepts null."""
+    if not isinstance(field, dict):  # `true` and `false` are schemas too
+        return bool(field)
+    is_listed = None in field.get("enum", [None]) and field.get("const") is None
+    return is_listed and "null" in field.get("type", "null")
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +15,7 @@ from pyspark.sql import functions as F
 from pipelines.config import Config
 from pipelines.contracts.decode import decode
 from pipelines.contracts.reading import Told
-from pipelines.contracts.referee import judge
+from pipelines.contracts.referee import Limits, judge
 from pipelines.engine.sorting import _recovered, limits_of
 from pipelines.silver.content_uploads import content_uploads
 from pipelines.silver.quarantine import judged
@@ -127,13 +128,15 @@ DOUBTFUL = [
 ]
 
 
-def settled(spark: SparkSession, values: list[Any], event_type: str = "user-action") -> tuple[Any, set[int]]:
+def settled(
+    spark: SparkSession, values: list[Any], event_type: str = "user-action", limits: Limits = LIMITS
+) -> tuple[Any, set[int]]:
     """The events as silver gets them, directly or by the referee, and the offsets that were in doubt."""
     given = records(spark, values, event_type)
-    decoded = decode(given, LIMITS).localCheckpoint()
+    decoded = decode(given, limits).localCheckpoint()
     doubted = given.join(decoded.where("NOT accepted").select("offset"), "offset", "left_semi")
-    found = judged(doubted, LIMITS, F.lit("json"), {}).localCheckpoint()
-    again = _recovered(found, LIMITS).drop("encoding")
+    found = judged(doubted, limits, F.lit("json"), {}).localCheckpoint()
+    again = _recovered(found, limits).drop("encoding")
     assert again.where("NOT accepted").count() == 0, "what the referee accepts must decode"
     return decoded.where("accepted").unionByName(again), {r.offset for r in doubted.collect()}
 
@@ -177,6 +180,12 @@ def test_a_row_is_what_the_event_says(spark: SparkSession) -> None:
     assert row.position_seconds == Decimal("12.345679")
     assert row.occurred_at == datetime(2026, 1, 5, 11, 0, 0, 123456)
     assert row.event_date.isoformat() == "2026-01-05"
+
+
+def test_an_event_just_small_enough_may_grow_as_canonical_text(spark: SparkSession) -> None:
+    value = json.dumps({**PLAY, "timestamp": "2026-01-05t11:00:00z"}, separators=(",", ":")).encode()
+    events, doubted = settled(spark, [value], limits=replace(LIMITS, max_bytes=len(value)))
+    assert (events.count(), doubted) == (1, {0})
 
 
 def test_fields_that_a_version_does_not_know_are_left_out(spark: SparkSession) -> None:

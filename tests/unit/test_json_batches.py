@@ -155,7 +155,7 @@ def test_a_null_is_no_missing_field(text: bytes, refused: bool, monkeypatch: pyt
     """Where a field may be missing, but not be null."""
 
     class Version:
-        fields, required = FIELDS, ()
+        schema = {"properties": FIELDS}
 
     monkeypatch.setattr(json_batches, "contracts", lambda _: {1: Version})
     json_batches._nulls_refused.cache_clear()

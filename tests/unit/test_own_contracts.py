@@ -6,14 +6,18 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from test_decode import LIMITS, NOON, PLAY
+from pyspark.sql import functions as F
+from test_decode import LIMITS, NOON, PLAY, records
 
 from pipelines.contracts import avro, decode, json_batches, load, protobuf, referee
 from pipelines.contracts.reading import Told
 from pipelines.contracts.referee import Verdict, judge
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 VERSION = 3
@@ -49,14 +53,34 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Own]:
     _forget()
 
 
+def play(more: str, version: int = VERSION) -> bytes:
+    """A play with more fields, written as JSON."""
+    return (json.dumps({**PLAY, "schemaVersion": version})[:-1] + f", {more}}}").encode()
+
+
 def verdict_on(more: str) -> Verdict:
-    """The verdict on a play with more fields, written as JSON."""
-    value = json.dumps({**PLAY, "schemaVersion": VERSION})[:-1] + f", {more}}}"
-    return judge("user-action", value.encode(), Told(NOON), LIMITS, {})
+    return judge("user-action", play(more), Told(NOON), LIMITS, {})
 
 
 def codes(verdict: Verdict) -> list[tuple[str, str]]:
     return [(reason.code, reason.field) for reason in verdict.reasons]
+
+
+def who_takes(spark: SparkSession, values: list[bytes]) -> list[str]:
+    """For each record whether the stream or the referee accepts it, or it is held."""
+    accepted = decode.decode(records(spark, values), LIMITS).where("accepted").select("offset").collect()
+    by_stream = {row.offset for row in accepted}
+    verdicts = [judge("user-action", value, Told(NOON), LIMITS, {}) for value in values]
+    texts = {n: v for n, v in enumerate(verdicts) if v.text is not None}
+    assert by_stream <= texts.keys(), "what the stream accepts, the contract accepts"
+    canonical = records(spark, [v.text.encode() for v in texts.values() if v.text])
+    version = F.element_at(
+        F.array(*[F.lit(v.version) for v in texts.values()]), F.col("offset").cast("int") + 1
+    )
+    again = decode.decode(canonical, LIMITS, version)
+    assert again.where("accepted").count() == len(texts), "what the referee accepts must decode"
+    takers = {**dict.fromkeys(texts, "referee"), **dict.fromkeys(by_stream, "stream")}
+    return [takers.get(number, "held") for number in range(len(values))]
 
 
 NUMBER = {"type": ["number", "null"]}
@@ -102,4 +126,132 @@ def test_what_is_nested_too_deeply_to_be_judged_is_held(monkeypatch: pytest.Monk
     monkeypatch.setattr(referee, "_faults", endless)
     assert codes(judge("user-action", json.dumps(PLAY).encode(), Told(NOON), LIMITS, {})) == [
         ("too_deep", "")
+    ]
+
+
+TEXT = {"type": ["string", "null"]}
+IF_PLAY = {"properties": {"action": {"const": "play"}}, "required": ["action"]}
+
+
+def device(**fields: Any) -> Json:
+    return {"device": {"type": ["object", "null"], "properties": fields}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "keywords", "taken"),
+    [
+        pytest.param(
+            device(platform={**TEXT, "maxLength": 2}),
+            {},
+            {'"device": {"platform": "tv"}': "referee", '"device": {"platform": "web"}': "held"},
+            id="an unknown keyword inside an object",
+        ),
+        pytest.param(
+            device(screen={"type": "object", "properties": {"name": {**TEXT, "pattern": "^a"}}}),
+            {},
+            {'"device": {"screen": {"name": "b"}}': "held", '"region": "eu"': "referee"},
+            id="and two levels down",
+        ),
+        pytest.param(
+            device(screen={"type": "object", "properties": {"name": TEXT}, "required": ["name"]}),
+            {},
+            {'"device": {"screen": {}}': "held", '"device": {"screen": {"name": "x"}}': "referee"},
+            id="a required field inside an object",
+        ),
+        pytest.param(
+            {"tags": {"type": "array", "items": {"type": "string", "enum": ["a"]}}},
+            {},
+            {'"tags": ["b"]': "held", '"tags": ["a"]': "referee"},
+            id="items of an enum",
+        ),
+        pytest.param(
+            {"tags": {"type": "array", "items": {"type": "string", "description": "A tag."}}},
+            {},
+            {'"tags": ["b"]': "stream", '"tags": null': "held"},
+            id="items with a note",
+        ),
+        pytest.param(
+            {"region": {**TEXT, "enum": ["eu"]}, "sessionId": {**TEXT, "const": "s"}},
+            {},
+            {
+                '"region": null': "held",
+                '"sessionId": null': "held",
+                '"region": "us"': "held",
+                '"region": "eu"': "stream",
+                '"sessionId": "s"': "stream",
+            },
+            id="an enum without the null of its type",
+        ),
+        pytest.param(
+            {},
+            {"if": IF_PLAY, "then": {"properties": {"region": {"enum": ["eu"]}}}},
+            {'"region": null': "held", '"region": "us"': "held", '"region": "eu"': "stream"},
+            id="the same in a then",
+        ),
+        pytest.param(
+            {"positionSeconds": NUMBER},
+            {
+                "if": {"properties": {"positionSeconds": {"minimum": 5}}, "required": ["positionSeconds"]},
+                "then": {"required": ["region"]},
+            },
+            {'"positionSeconds": 5': "held", '"positionSeconds": 4': "referee"},
+            id="a minimum in an if",
+        ),
+        pytest.param(
+            {},
+            {"if": {"required": ["sessionId"]}, "then": {"required": ["region"]}},
+            {'"sessionId": null': "held", '"sessionId": "s"': "held", '"region": "eu"': "referee"},
+            id="an if that null fulfils",
+        ),
+        pytest.param(
+            {},
+            {"if": {"properties": {"positionSeconds": {"type": "string"}}}, "then": {"required": ["region"]}},
+            {'"positionSeconds": 5': "referee", '"sessionId": "s"': "held"},
+            id="an if of another type",
+        ),
+        pytest.param(
+            {"positionSeconds": {**NUMBER, "enum": [1]}},
+            {},
+            {'"positionSeconds": 1': "referee", '"positionSeconds": 1.00000000000000000001': "held"},
+            id="an enum of numbers",
+        ),
+        pytest.param(
+            {"sessionId": {**TEXT, "format": "email"}},
+            {},
+            {'"sessionId": "x"': "held", '"sessionId": "a@b.c"': "referee"},
+            id="another format",
+        ),
+        pytest.param(
+            {},
+            {"if": True, "then": {"required": ["nobody"], "properties": {"nothing": False}}},
+            {'"nobody": 1': "referee", '"nothing": 1': "held"},
+            id="fields that are not declared, and schemas that are true or false",
+        ),
+        pytest.param(
+            {},
+            {"if": IF_PLAY, "then": {"properties": {"positionSeconds": {"minimum": 1.1}}}},
+            {
+                '"positionSeconds": 1.2': "stream",
+                '"positionSeconds": 1.1': "referee",
+                '"positionSeconds": 1.09999999999999999999': "held",
+            },
+            id="a minimum in a then",
+        ),
+    ],
+)
+def test_the_stream_accepts_no_more_than_json_schema(
+    own: Own, spark: SparkSession, fields: Json, keywords: Json, taken: dict[str, str]
+) -> None:
+    own(fields, **keywords)
+    found = who_takes(spark, [play(more) for more in taken])
+    assert dict(zip(taken, found, strict=True)) == taken
+
+
+def test_an_older_version_keeps_its_minimum(own: Own, spark: SparkSession) -> None:
+    own({"positionSeconds": NUMBER})
+    least = '"positionSeconds": -1e-400'
+    assert who_takes(spark, [play(least, 2), play(least, 3), play('"positionSeconds": 0', 2)]) == [
+        "held",
+        "referee",
+        "stream",
     ]
