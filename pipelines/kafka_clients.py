@@ -6,7 +6,7 @@ import re
 import socket
 from typing import Any
 
-from kafka import KafkaAdminClient, KafkaProducer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaError
 
 from pipelines.config import Config
@@ -42,6 +42,16 @@ def producer(config: Config, **settings: Any) -> KafkaProducer:
 def admin(config: Config, **settings: Any) -> KafkaAdminClient:
     """An admin client; close it after use. Raises ReelhouseError (`broker_unreachable`, `kafka_denied`)."""
     return _connect(KafkaAdminClient, config, settings)
+
+
+def consumer(config: Config) -> KafkaConsumer:
+    """A consumer of few records, which begins where a partition does when its offset has expired.
+
+    Close it after use. Raises ReelhouseError (`broker_unreachable`, `kafka_denied`).
+    """
+    # One batch of its producer is the least of a partition that a broker gives.
+    settings = {"max_partition_fetch_bytes": 1, "auto_offset_reset": "earliest"}
+    return _connect(KafkaConsumer, config, settings)
 
 
 def _connect(client: Any, config: Config, settings: dict[str, Any]) -> Any:

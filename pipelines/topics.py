@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kafka import KafkaAdminClient, TopicPartition
@@ -12,10 +13,11 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from pipelines.config import Config
 from pipelines.errors import ReelhouseError
-from pipelines.kafka_clients import admin
+from pipelines.kafka_clients import admin, consumer
 from pipelines.kafka_failures import is_denial, said
 
 _TIMEOUT_MS = 15_000
+_RECORD_SECONDS = 5.0
 
 
 def configured_topics(config: Config) -> list[str]:
@@ -112,10 +114,29 @@ def _offsets(config: Config, which: OffsetSpec) -> dict[str, dict[int, int]]:
         return found
 
 
+def oldest_time(config: Config, offsets: Mapping[tuple[str, int], int]) -> float | None:
+    """The earliest record time (seconds since 1970) of the records that are next at these offsets.
+
+    `offsets` by topic and partition; None when no record comes from any. Raises ReelhouseError.
+    """
+    places = {TopicPartition(*place): offset for place, offset in offsets.items()}
+    found: dict[TopicPartition, float] = {}
+    deadline = time.monotonic() + _RECORD_SECONDS
+    with _asked(config, "records", consumer) as client:
+        client.assign(list(places))
+        for place, offset in places.items():
+            client.seek(place, offset)
+        while found.keys() < places.keys() and time.monotonic() < deadline:
+            for place, records in client.poll(timeout_ms=1000).items():
+                found[place] = records[0].timestamp / 1000
+                client.pause(place)
+    return min(found.values(), default=None)
+
+
 @contextlib.contextmanager
-def _asked(config: Config, what: str) -> Iterator[KafkaAdminClient]:
+def _asked(config: Config, what: str, connect: Callable[..., Any] = admin) -> Iterator[Any]:
     """A client for one question; that it gets no answer is said in a sentence."""
-    client = admin(config)
+    client = connect(config)
     try:
         yield client
     except KafkaError as error:

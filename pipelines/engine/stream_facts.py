@@ -10,14 +10,13 @@ from delta.tables import DeltaTable
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from pipelines.bronze import events
 from pipelines.config import Config
 from pipelines.engine.checkpoint import last_batch, offsets, sources, started_at
 from pipelines.engine.guard import input_topics
 from pipelines.engine.lake import Lake
 from pipelines.errors import ReelhouseError
 from pipelines.tables import LAYERS
-from pipelines.topics import end_offsets
+from pipelines.topics import end_offsets, oldest_time
 
 UNHEALTHY_SECONDS = 300
 """A stream that is behind and has done nothing for this long is unhealthy."""
@@ -30,7 +29,7 @@ class Lag:
 
     records: int
     seconds: int
-    """Since the source got ahead of the stream: of bronze, since the newest record that it took; 0: level."""
+    """Since the source got ahead of the stream: of bronze, the age of the oldest record it has not taken."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def _stream(lake: Lake, config: Config, layer: str) -> StreamFacts:
     except ReelhouseError:
         return StreamFacts(layer, "source unreachable", None, batch, at, records, rate)
     stale = datetime.now(timezone.utc) - at > timedelta(seconds=UNHEALTHY_SECONDS)
-    # What came after a quiet time waits for seconds only.
+    # What comes after a quiet time has waited for seconds only.
     stale = stale and lag.seconds > UNHEALTHY_SECONDS
     health = "ok" if not lag.records else "stalled" if stale else "behind"
     return StreamFacts(layer, health, lag, batch, at, records, rate)
@@ -84,15 +83,15 @@ def _kafka_lag(lake: Lake, config: Config, batch: int) -> Lag:
     reached = offsets(lake, "bronze", batch)[0]
     ends = end_offsets(config)
     topics = input_topics(config) or list(reached)
-    records = sum(
-        max(0, end - int(reached.get(topic, {}).get(str(partition), 0)))
-        for topic in topics
-        for partition, end in ends.get(topic, {}).items()
-    )
-    if not records:
-        return Lag(0, 0)
-    newest = lake.read(events.TABLE).agg(F.unix_seconds(F.max("timestamp"))).first()
-    return Lag(records, _seconds_since(newest[0] if newest else None))
+    behind: dict[tuple[str, int], int] = {}
+    records = 0
+    for topic in topics:
+        for partition, end in ends.get(topic, {}).items():
+            taken = int(reached.get(topic, {}).get(str(partition), 0))
+            if end > taken:
+                records += end - taken
+                behind[topic, partition] = taken
+    return Lag(records, _seconds_since(oldest_time(config, behind)) if records else 0)
 
 
 def _kafka_taken(lake: Lake, batch: int) -> int:
@@ -136,5 +135,5 @@ def _sources(lake: Lake, layer: str, batch: int) -> Iterator[_Source]:
         yield commits, before[table].version if table in before else 0, offset.version
 
 
-def _seconds_since(moment: int | None) -> int:
+def _seconds_since(moment: float | None) -> int:
     return 0 if moment is None else max(0, int(datetime.now(timezone.utc).timestamp()) - int(moment))

@@ -1,0 +1,67 @@
+"""How far bronze is behind its topics, by the records that it has not taken."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from embedded_broker import broker_config
+
+from pipelines import broker
+from pipelines.config import Config
+from pipelines.engine.lake import Lake
+from pipelines.engine.stream import Streams
+from pipelines.engine.stream_facts import StreamFacts, stream_facts
+from pipelines.kafka_clients import producer
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+pytestmark = pytest.mark.stream
+HOUR = 3600
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Iterator[Config]:
+    config = broker_config(tmp_path, partitions=2)
+    broker.start(config)
+    yield config
+    broker.stop(config)
+
+
+def send(config: Config, partition: int, age: int, count: int = 1) -> None:
+    client = producer(config)
+    at = int((time.time() - age) * 1000)
+    for _ in range(count):
+        client.send(config.kafka.topics.user_actions, b"x", partition=partition, timestamp_ms=at)
+    client.close()
+
+
+def test_bronze_is_stalled_only_when_a_record_has_waited(spark: SparkSession, config: Config) -> None:
+    lake = Lake.of(spark, config)
+
+    def bronze() -> StreamFacts:
+        return stream_facts(lake, config)[0]
+
+    send(config, 0, age=2 * HOUR)
+    Streams(spark, config, ["bronze"], print).run(available_now=True)
+    long_ago = time.time() - HOUR  # a quiet hour has passed since the batch
+    for file in Path(lake.checkpoint("bronze"), "commits").iterdir():
+        os.utime(file, (long_ago, long_ago))
+    assert (bronze().health, bronze().lag and bronze().lag.seconds) == ("ok", 0)
+
+    send(config, 0, age=0, count=3)
+    facts = bronze()
+    assert facts.health == "behind"
+    assert facts.lag is not None
+    assert (facts.lag.records, facts.lag.seconds < 60) == (3, True)
+
+    send(config, 1, age=HOUR)
+    facts = bronze()
+    assert facts.health == "stalled"
+    assert facts.lag is not None
+    assert (facts.lag.records, facts.lag.seconds // 60) == (4, 60)
