@@ -111,17 +111,20 @@ def test_java_is_asked_for_when_it_is_missing(tmp_path: Path) -> None:
     ran = reelhouse("broker", "start", cwd=tmp_path, JAVA_HOME=str(tmp_path))
     assert ran.returncode == 1
     assert "Java 17" in the_sentence(ran)
-    assert "install it" in the_sentence(ran)
+    assert "install Java 17" in the_sentence(ran)
 
 
-def test_a_java_that_is_too_old_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("told", "version"), [("11.0.2", 11), ("1.8.0_402", 8), ("24", 24), ("25.0.1", 25)])
+def test_a_java_that_is_too_old_or_too_new_is_named(tmp_path: Path, told: str, version: int) -> None:
     java = tmp_path / "bin" / "java"
     java.parent.mkdir()
-    java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n")
+    java.write_text(f"#!/bin/sh\necho 'openjdk version \"{told}\"' >&2\n")
     java.chmod(0o755)
     ran = reelhouse("broker", "start", cwd=tmp_path, JAVA_HOME=str(tmp_path))
     assert ran.returncode == 1
-    assert f"{java} is Java 11" in the_sentence(ran)
+    assert the_sentence(ran).startswith(
+        f"Java 17 to 21 is needed, but {java} is Java {version}; install Java 17"
+    )
 
 
 def test_broker_status_says_that_it_does_not_run_with_exit_code_1(tmp_path: Path) -> None:
