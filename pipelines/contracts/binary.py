@@ -26,7 +26,7 @@ from pipelines.contracts.decode import (
     struct_type,
     version_in_header,
 )
-from pipelines.contracts.load import Contract, all_fields, contracts, event_types, kind_of
+from pipelines.contracts.load import Contract, Fields, all_fields, contracts, event_types, kind_of
 from pipelines.contracts.referee import Limits
 from pipelines.contracts.schema_ids import MAGIC, PREFIX_BYTES, KnownSchema, Meanings
 
@@ -190,14 +190,24 @@ def _from_avro(contract: Contract, payload: Column) -> Column:
     return F.when(is_same, _as_struct(contract.event_type, raw, contract.fields))
 
 
-def _as_struct(event_type: str, raw: Column, fields: Mapping[str, dict[str, Any]]) -> Column:
+def _as_struct(event_type: str, raw: Column, fields: Fields) -> Column:
     """A struct of plain values in the form of `struct_type`; null where a text is not UTF-8."""
-    told = {name: raw[name] if name in fields else F.lit(None) for name in all_fields(event_type)}
-    parts = [value.alias(name) for name, value in told.items()]
-    whole = F.struct(*parts, F.lit(None).alias("schemaVersion"))
+    whole = F.struct(*_by_name(all_fields(event_type), fields, raw), F.lit(None).alias("schemaVersion"))
     texts = [text for name, field in fields.items() for text in _texts(field, raw[name])]
     sound = [F.coalesce(F.is_valid_utf8(text), F.lit(True)) for text in texts]
     return F.when(reduce(lambda a, b: a & b, sound, F.lit(True)), whole.cast(struct_type(event_type)))
+
+
+def _by_name(wanted: Fields, own: Fields, raw: Column) -> list[Column]:
+    """The fields wanted, in their order: null for those that are not among a version's own."""
+    told = {n: _value(field, own[n], raw[n]) if n in own else F.lit(None) for n, field in wanted.items()}
+    return [value.alias(name) for name, value in told.items()]
+
+
+def _value(wanted: dict[str, Any], own: dict[str, Any], raw: Column) -> Column:
+    if kind_of(wanted) != "object":
+        return raw
+    return F.when(raw.isNotNull(), F.struct(*_by_name(wanted["properties"], own["properties"], raw)))
 
 
 def _texts(field: dict[str, Any], raw: Column) -> list[Column]:

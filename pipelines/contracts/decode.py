@@ -9,7 +9,7 @@ calls of Java, which took longer than to decode a small batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, reduce
 from typing import Any
 
@@ -23,6 +23,7 @@ from pipelines.contracts import json_batches
 from pipelines.contracts.compiled import condition
 from pipelines.contracts.load import (
     Contract,
+    Fields,
     all_contracts,
     all_fields,
     contracts,
@@ -205,12 +206,17 @@ def _identity() -> Column:
     return F.coalesce(*given, F.concat(told["ce_source"], told["ce_id"]), F.sha2(canonical, 256))
 
 
-def _of_version(event_type: str, name: str) -> Column:
+def _of_version(event_type: str, *path: str) -> Column:
     """A field of an accepted event, null where its version does not declare it."""
     known = contracts(event_type).values()
-    versions = [contract.version for contract in known if name in contract.fields]
-    field = F.col(struct_name(event_type))[name]
+    versions = [contract.version for contract in known if _declares(contract.fields, path)]
+    field = reduce(lambda column, name: column[name], path, F.col(struct_name(event_type)))
     return field if len(versions) == len(known) else F.when(F.col("schema_version").isin(*versions), field)
+
+
+def _declares(fields: Fields, path: Sequence[str]) -> bool:
+    name, *inner = path
+    return name in fields and (not inner or _declares(fields[name].get("properties", {}), inner))
 
 
 def _canonical(event_type: str) -> Column:
@@ -236,11 +242,9 @@ def field(event_type: str, path: str) -> Column:
 
     An empty list is null: Protobuf cannot tell it from a list that is missing.
     """
-    name, *inner = path.split(".")
-    column, declared = _of_version(event_type, name), all_fields(event_type)[name]
-    for part in inner:
-        column, declared = column[part], declared["properties"][part]
-    return _stored(declared, column)
+    names, whole = path.split("."), {"properties": all_fields(event_type)}
+    declared = reduce(lambda found, name: found["properties"][name], names, whole)
+    return _stored(declared, _of_version(event_type, *names))
 
 
 def _stored(declared: dict[str, Any], column: Column) -> Column:

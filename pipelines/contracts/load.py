@@ -158,8 +158,17 @@ def unreadable(file: Traversable, error: Exception) -> ReelhouseError:
 
 
 def all_fields(event_type: str) -> dict[str, dict[str, Any]]:
-    """The fields of every version together; a newer version's word counts."""
+    """The fields of every version together, inside objects too; a newer version's word counts."""
     fields: dict[str, dict[str, Any]] = {}
     for contract in contracts(event_type).values():
-        fields.update(contract.fields)
+        fields = _merged(fields, contract.fields)
     return fields
+
+
+def _merged(older: Fields, newer: Fields) -> dict[str, dict[str, Any]]:
+    merged = {**older, **newer}
+    for name in older.keys() & newer.keys():
+        if "properties" in older[name] and "properties" in newer[name]:
+            inner = _merged(older[name]["properties"], newer[name]["properties"])
+            merged[name] = {**newer[name], "properties": inner}
+    return merged

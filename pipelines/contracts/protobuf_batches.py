@@ -127,12 +127,12 @@ _Values = tuple[pa.Array, np.ndarray]
 
 
 def _struct(messages: Sequence[Message], fields: Iterable[FieldDescriptor], kind: pa.StructType) -> _Values:
-    """Structs of type `kind`: null where a message has no such field."""
+    """Structs of type `kind`: null where a message has no such field; what `kind` has not is left out."""
     count = len(messages)
     columns, bad = {}, np.zeros(count, bool)
-    for field in fields:
-        declared = kind.field(kind.get_field_index(field.json_name)).type
-        columns[field.json_name], doubts = _column(messages, field, declared)
+    types = {declared.name: declared.type for declared in kind}
+    for field in (f for f in fields if f.json_name in types):
+        columns[field.json_name], doubts = _column(messages, field, types[field.json_name])
         bad |= doubts
     laid = [columns[f.name] if f.name in columns else pa.nulls(count, f.type) for f in kind]
     return pa.StructArray.from_arrays(laid, fields=list(kind)), bad

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pytest
 
 from pipelines.contracts import json_batches
 from pipelines.contracts.json_batches import reader
+from pipelines.contracts.load import Contract
 
 FIELDS = {
     "id": {"type": "string"},
@@ -153,11 +155,8 @@ def test_words_that_only_look_like_numbers_are_read_from_canonical_text() -> Non
 )
 def test_a_null_is_no_missing_field(text: bytes, refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a field may be missing, but not be null."""
-
-    class Version:
-        schema = {"properties": FIELDS}
-
-    monkeypatch.setattr(json_batches, "contracts", lambda _: {1: Version})
+    contract = Contract("event", 1, {"properties": FIELDS}, Path())
+    monkeypatch.setattr(json_batches, "contracts", lambda _: {1: contract})
     json_batches._nulls_refused.cache_clear()
     try:
         found = read([text.replace(b"{", b'{"size":1,' if text != b"{}" else b'{"size":1')])

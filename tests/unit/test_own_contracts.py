@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from encoded import WAYS, bronze, encoded
 from pyspark.sql import functions as F
 from test_decode import LIMITS, NOON, PLAY, records
+from test_encodings import Told as Registry
 
+from pipelines.config import Config
 from pipelines.contracts import avro, decode, json_batches, load, protobuf, referee
 from pipelines.contracts.reading import Told
 from pipelines.contracts.referee import Verdict, judge
+from pipelines.engine.sorting import sort_out
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -40,12 +44,13 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Own]:
     shutil.copytree(SCHEMAS, folder)
     monkeypatch.setattr(load, "_FOLDERS", (folder,))
 
-    def add(fields: Json, **keywords: Any) -> None:
+    def add(fields: Json, files: dict[str, str] | None = None, **keywords: Any) -> None:
         schema = json.loads((folder / "user-action" / "2" / "schema.json").read_text())
         schema["properties"] |= fields
         version = folder / "user-action" / str(VERSION)
         version.mkdir()
-        (version / "schema.json").write_text(json.dumps(schema | keywords))
+        for name, text in {"schema.json": json.dumps(schema | keywords), **(files or {})}.items():
+            (version / name).write_text(text)
         _forget()
 
     yield add
@@ -255,3 +260,26 @@ def test_an_older_version_keeps_its_minimum(own: Own, spark: SparkSession) -> No
         "referee",
         "stream",
     ]
+
+
+def test_versions_may_differ_inside_objects_and_in_their_order(own: Own, spark: SparkSession) -> None:
+    version_2 = SCHEMAS / "user-action" / "2"
+    avro_2 = json.loads((version_2 / "schema.avsc").read_text())
+    inner = next(field for field in avro_2["fields"] if field["name"] == "device")["type"][1]
+    inner["fields"] = [{**inner["fields"][0], "name": "model"}, *reversed(inner["fields"])]
+    line = "optional string app_version = 2;"
+    proto = (version_2 / "schema.proto").read_text().replace(line, f"{line} optional string model = 3;")
+    fields = device(platform=TEXT, appVersion=TEXT, model=TEXT)
+    own(fields, {"schema.avsc": json.dumps(avro_2), "schema.proto": proto})
+    whole = {"platform": "tv", "appVersion": "1"}
+    told = {**whole, "model": "x"}
+    events = [PLAY, *({**PLAY, "device": one} for one in (whole, {"platform": "tv"}, {}))]
+    sent = [encoded(event, "user-action", 2, way) for event in events for way in WAYS]
+    sent += [encoded({**PLAY, "device": told}, "user-action", 3, way) for way in WAYS]
+    # Version 2 knows no model: that of a JSON event is its producer's own.
+    sent.append(encoded({**PLAY, "device": told}, "user-action", 2, "json"))
+    found = sort_out(bronze(spark, sent), Config(), Registry()).events  # type: ignore[arg-type]
+    names = [decode.field("user-action", f"device.{name}").alias(name) for name in told]
+    rows = [tuple(row)[1:] for row in found.select("offset", *names).sort("offset").collect()]
+    known = [(None, None, None), ("tv", "1", None), ("tv", None, None), (None, None, None), ("tv", "1", "x")]
+    assert rows == [*[row for row in known for _ in WAYS], ("tv", "1", None)]
