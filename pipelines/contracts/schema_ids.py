@@ -106,7 +106,7 @@ def match(kind: str, text: str) -> KnownSchema:
 def _is_same_json(text: str, contract: Contract) -> bool:
     try:
         return bool(json.loads(text) == contract.schema)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

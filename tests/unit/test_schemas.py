@@ -18,6 +18,7 @@ from pipelines.contracts.agreement import disagreements
 from pipelines.contracts.compatibility import MODES, Direction, breaks, breaks_of
 from pipelines.contracts.load import Contract, Settings
 from pipelines.contracts.released import fingerprints
+from pipelines.contracts.schema_ids import match
 from pipelines.errors import ReelhouseError
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -936,3 +937,45 @@ def test_the_settings_of_every_event_name_a_mode_and_required_fields() -> None:
         assert told.compatibility in MODES
         for contract in load.contracts(event).values():
             assert set(told.identity) <= set(contract.required)
+
+
+# Schemas of a registry
+
+
+def registered(change: Callable[[str], str]) -> dict[tuple[str, tuple[int, ...]], int]:
+    """The versions that a changed schema of user-action 2 counts as."""
+    text = (SCHEMAS / "user-action" / "2" / "schema.avsc").read_text()
+    return dict(match("AVRO", change(text)).versions)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_known"),
+    [
+        ("", "", True),
+        ('"doc": "When', '"doc": "Moment when', True),
+        ('"type": "string"', '"type": {"type": "string", "avro.java.string": "String"}', True),
+        ("timestamp-micros", "timestamp-millis", False),
+        (', "logicalType": "timestamp-micros"', "", False),
+        ('"string"', '{"type": "string", "logicalType": "uuid"}', False),
+        ('"platform"', '"plattform"', False),
+    ],
+)
+def test_a_registered_avro_schema_counts_when_it_reads_the_same(old: str, new: str, is_known: bool) -> None:
+    known = {("user-action", ()): 2} if is_known else {}
+    assert registered(lambda text: text.replace(old, new) if old else text) == known
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "1",
+        '{"type": "int", "logicalType": {"a": 1}}',
+        '{"type": "enum", "name": "E", "symbols": 5}',
+        '{"type": "array", "items": ' * 2000 + '"int"' + "}" * 2000,
+    ],
+)
+@pytest.mark.parametrize("kind", ["AVRO", "JSON", "PROTOBUF"])
+def test_an_odd_schema_of_a_registry_is_no_contract(kind: str, text: str) -> None:
+    assert match(kind, text).versions == {}
