@@ -29,6 +29,7 @@ _FIRST = "timestamp"
 _SNAKE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _WORD = re.compile(r"[a-z][a-z0-9_]*")
 _ZERO = "_UNSPECIFIED"
+_TEXTS = "array of string"
 _AVRO_KINDS = {"string": "string", "double": "number", "record": "object", "enum": "string"}
 _PROTOBUF_KINDS = {
     FieldDescriptorProto.TYPE_STRING: "string",
@@ -68,7 +69,7 @@ def disagreements(contract: Contract) -> list[str]:
         return [f"{_name(contract, 'json')} is no JSON Schema: {error.message}"]
     told = _json_shapes(contract.schema, "")
     faults = {
-        "json": _unusable_words(told),
+        "json": [*_unusable_words(told), *_unreadable_fields(contract.schema, told)],
         "avsc": _avro_faults(avro_files.schema(contract), told),
         "proto": _protobuf_faults(protobuf_files.file_of(contract), told),
     }
@@ -84,6 +85,24 @@ def _unusable_words(told: Shapes) -> Iterator[str]:
         for value in shape.values:
             if not _WORD.fullmatch(value):
                 yield f"{path} has the value {value!r}; only a-z, 0-9 and _ can be said in all three files"
+
+
+def _unreadable_fields(schema: Mapping[str, Any], told: Shapes) -> Iterator[str]:
+    """What JSON Schema can say and no row, or not every format."""
+    for path, shape in told.items():
+        if shape.kind.startswith("array") and shape.kind != _TEXTS:
+            yield f"{path} is {shape.kind}; it must be {_TEXTS}"
+    for path in _required_nulls(schema, ""):
+        yield f"{path} is required and may be null, which only JSON can say; it may be either"
+
+
+def _required_nulls(schema: Mapping[str, Any], above: str) -> Iterator[str]:
+    for name, field in schema.get("properties", {}).items():
+        if not isinstance(field, dict):
+            continue
+        if name in schema.get("required", ()) and "null" in field.get("type", ()):
+            yield f"{above}{name}"
+        yield from _required_nulls(field, f"{above}{name}.")
 
 
 def _differences(found: Shapes, told: Shapes) -> Iterator[str]:
@@ -170,6 +189,8 @@ def _protobuf_faults(file: FileDescriptorProto, told: Shapes) -> Iterator[str]:
     if len(file.message_type) != 1:
         yield f"it has {len(file.message_type)} messages; it must have one, with the others inside"
         return
+    for enum in file.enum_type:  # a registered message would count as the contract's, whatever its words
+        yield f"the enum {enum.name} is beside the message; it must be inside"
     types = types_of(file)
     root = f".{file.package}.{file.message_type[0].name}" if file.package else f".{file.message_type[0].name}"
     # Protobuf knows no required fields: all tell their presence, and the contract decides.

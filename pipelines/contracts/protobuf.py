@@ -86,7 +86,8 @@ def class_of(files: bytes) -> type[Message]:
     for file in found.file:
         pool.Add(file)
     own = found.file[-1]
-    return GetMessageClass(pool.FindMessageTypeByName(f"{own.package}.{own.message_type[0].name}"))
+    name = f"{own.package}.{own.message_type[0].name}".lstrip(".")  # a file may have no package
+    return GetMessageClass(pool.FindMessageTypeByName(name))
 
 
 def messages(text: str) -> Iterator[tuple[Path_, str, bytes]]:

@@ -227,6 +227,18 @@ def device(**fields: Any) -> Json:
             id="another format",
         ),
         pytest.param(
+            {"startedAt": TIME},
+            {},
+            {
+                '"startedAt": "0999-01-05T11:00:00Z"': "stream",
+                '"startedAt": "2026-01-05t11:00:00z"': "referee",
+                '"startedAt": "2026-01-05T11:00:00.1234567891Z"': "referee",
+                '"startedAt": "2026-01-05T11:00:00+18:01"': "held",
+                '"startedAt": "2026-01-05"': "held",
+            },
+            id="a second time",
+        ),
+        pytest.param(
             {},
             {"if": True, "then": {"required": ["nobody"], "properties": {"nothing": False}}},
             {'"nobody": 1': "referee", '"nothing": 1': "held"},

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pipelines.cli import main as cli
-from pipelines.contracts import load
+from pipelines.contracts import load, protobuf
 from pipelines.contracts.agreement import disagreements
 from pipelines.contracts.compatibility import MODES, Direction, breaks, breaks_of
 from pipelines.contracts.load import Contract, Settings
@@ -25,6 +25,7 @@ SCHEMAS = Path(__file__).parents[2] / "schemas"
 
 Json = dict[str, Any]
 
+OPTIONAL_TEXT: Json = {"type": ["string", "null"]}
 KIND = {"type": "string", "enum": ["start", "stop"]}
 SCHEMA: Json = {
     "$schema": "http://json-schema.org/draft-07/schema#",
@@ -205,6 +206,7 @@ def test_avro_that_says_otherwise_is_told(make: Make, avro: Json, sentence: str)
         ("KIND_UNSPECIFIED", "KIND_NONE", "whose value 0 is not …_UNSPECIFIED"),
         ("load_percent = 3", "loadPercent = 3", "loadPercent in Shift must be written in snake_case"),
         ("message Shift", "message Other {}\nmessage Shift", "it has 2 messages; it must have one"),
+        ("message Shift {", "enum Room { A = 0; }\nmessage Shift {", "the enum Room is beside the message;"),
         ('syntax = "proto3"', 'syntax = "proto2"', 'it must begin with syntax = "proto3"'),
     ],
 )
@@ -220,6 +222,39 @@ def test_a_value_that_not_all_formats_can_say_is_told(make: Make) -> None:
         "shift 1, schema.json: kind has the value 'start-up'; "
         "only a-z, 0-9 and _ can be said in all three files"
     )
+
+
+@pytest.mark.parametrize(
+    ("schema", "sentence"),
+    [
+        (
+            with_field("tags", {"type": "array", "items": {"type": "number"}}),
+            "tags is array of number; it must",
+        ),
+        (
+            with_field("tags", {"type": ["array", "null"]}),
+            "tags is array of untyped; it must be array of string",
+        ),
+        (
+            with_field("title", OPTIONAL_TEXT, required=True),
+            "title is required and may be null, which only JSON",
+        ),
+        (
+            with_field("device", {**SCHEMA["properties"]["device"], "required": ["appVersion"]}),
+            "device.appVersion is required and may be null",
+        ),
+    ],
+)
+def test_a_field_that_no_row_can_hold_is_told(make: Make, schema: Json, sentence: str) -> None:
+    told = disagreements(make(schema=schema))
+    assert [one for one in told if one.startswith(f"shift 1, schema.json: {sentence}")], told
+
+
+def test_a_message_needs_no_package(make: Make) -> None:
+    contract = make(proto=PROTO.replace("package test;\n", ""))
+    assert disagreements(contract) == []
+    event = {"timestamp": "2026-01-05T11:00:00.000000Z", "kind": "stop"}
+    assert protobuf.read(protobuf.write(event, contract), contract) == event
 
 
 def test_a_field_without_a_type_is_told(make: Make) -> None:
@@ -259,7 +294,6 @@ def told(old: Contract, new: Contract, direction: Direction, format_name: str) -
 
 
 BACKWARD, FORWARD = Direction.BACKWARD, Direction.FORWARD
-OPTIONAL_TEXT: Json = {"type": ["string", "null"]}
 
 
 def added() -> dict[str, Any]:
