@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import csv
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from pipelines.config import Topics
 from pipelines.errors import ReelhouseError, UsageError
@@ -53,6 +54,8 @@ class Located(NamedTuple):
 
     record: Record
     bytes_read: int
+    where: str
+    """File and line (or row), as errors name it."""
 
 
 def read_records(path: Path, topics: Topics, topic: str | None = None) -> Iterator[Located]:
@@ -82,9 +85,10 @@ def _read_ndjson(path: Path, topics: Topics, topic: str | None) -> Iterator[Loca
     with source:
         for number, line in enumerate(source, 1):
             done += len(line)
-            text = line.rstrip(b"\r\n")
+            text = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).rstrip(b"\r\n")
             if text:
-                yield Located(_from_line(text, topics, topic, f"{path}, line {number}"), done)
+                where = f"{path}, line {number}"
+                yield Located(_from_line(text, topics, topic, where), done, where)
 
 
 def _from_line(line: bytes, topics: Topics, topic: str | None, where: str) -> Record:
@@ -104,7 +108,7 @@ def _from_object(
     event: dict[str, Any], raw: bytes | None, topics: Topics, topic: str | None, where: str
 ) -> Record:
     """The record of an envelope or of a plain event; `raw` is the event's own text, kept byte for byte."""
-    if isinstance(event.get("topic"), str) and ("value" in event or "value_base64" in event):
+    if _is_envelope(event):
         return _from_envelope(event, topic, where)
     shaped_topic, key = _by_shape(event, topics)
     chosen = topic or shaped_topic
@@ -112,6 +116,10 @@ def _from_object(
         raise _unreadable(where, "has the shape of no known event; name its topic with --topic")
     value = raw if raw is not None else _json(event)
     return Record(chosen, None if key is None else str(key).encode(errors="replace"), value)
+
+
+def _is_envelope(event: Mapping[str, Any]) -> bool:
+    return isinstance(event.get("topic"), str) and ("value" in event or "value_base64" in event)
 
 
 def _by_shape(event: dict[str, Any], topics: Topics) -> tuple[str | None, Any]:
@@ -127,15 +135,32 @@ def _by_shape(event: dict[str, Any], topics: Topics) -> tuple[str | None, Any]:
 def _from_envelope(event: dict[str, Any], topic: str | None, where: str) -> Record:
     try:
         key, headers = event.get("key"), event.get("headers")
-        return Record(
+        record = Record(
             topic or event["topic"],
-            None if key is None else str(key).encode(),
+            None if key is None else _bytes(key),
             _envelope_value(event),
-            [(name, str(text).encode()) for name, text in headers.items()] if headers else None,
-            None if event.get("timestamp_ms") is None else int(event["timestamp_ms"]),
+            [(name, _bytes(text)) for name, text in headers.items()] if headers else None,
+            _milliseconds(event.get("timestamp_ms")),
         )
-    except (ValueError, TypeError, AttributeError, binascii.Error) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, binascii.Error) as error:
         raise _unreadable(where, f"is an envelope that cannot be read ({error}); correct it") from None
+    if record.key is None and record.value is None:
+        raise _unreadable(where, "has neither a key nor a value, which Kafka's clients refuse; give it a key")
+    return record
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def _milliseconds(value: Any) -> int | None:
+    """The record's time. Raises ValueError for one that Kafka cannot hold."""
+    if value is None:
+        return None
+    milliseconds = int(value)
+    if not 0 <= milliseconds < 2**63:
+        raise ValueError("timestamp_ms is before 1970, or no number of 64 bits")
+    return milliseconds
 
 
 def _envelope_value(event: dict[str, Any]) -> bytes | None:
@@ -144,7 +169,7 @@ def _envelope_value(event: dict[str, Any]) -> bytes | None:
     value = event.get("value")
     if value is None:
         return None
-    return value.encode() if isinstance(value, str) else _json(value)
+    return _bytes(value) if isinstance(value, (str, bytes)) else _json(value)
 
 
 def _read_csv(path: Path, topics: Topics, topic: str | None) -> Iterator[Located]:
@@ -159,9 +184,10 @@ def _read_csv(path: Path, topics: Topics, topic: str | None) -> Iterator[Located
             for row in reader:
                 while lines < reader.line_num:
                     lines, done = lines + 1, next(positions, size)
-                event = _nested({name: cell for name, cell in row.items() if name and cell not in ("", None)})
+                cells = {name: cell for name, cell in row.items() if name and cell not in ("", None)}
                 where = f"{path}, line {reader.line_num}"
-                yield Located(_from_object(event, None, topics, topic, where), done)
+                event = _nested(cells, where)
+                yield Located(_from_object(event, None, topics, topic, where), done, where)
         except (csv.Error, UnicodeDecodeError) as error:
             where = f"{path}, line {reader.line_num + 1}"
             raise _unreadable(where, f"is not CSV in UTF-8 ({error}); correct it") from None
@@ -174,15 +200,22 @@ def _line_ends(file: BinaryIO) -> Iterator[int]:
         yield done
 
 
-def _nested(cells: dict[str, str]) -> dict[str, Any]:
-    """JSON values of a row's cells; a column `device.platform` is the field `platform` of `device`."""
+def _nested(cells: dict[str, str], where: str) -> dict[str, Any]:
+    """JSON values of a row's cells; a column `device.platform` is the field `platform` of `device`.
+
+    An envelope's cells are text as they are, but for its headers when they are a JSON object.
+    """
     event: dict[str, Any] = {}
+    texts = cells.keys() - {"headers"} if _is_envelope(cells) else ()
     for name, text in cells.items():
         *above, last = name.split(".")
-        inner = event
+        inner: Any = event
         for part in above:
-            inner = inner.setdefault(part, {})
-        inner[last] = _cell(name, text)
+            inner = inner.setdefault(part, {}) if isinstance(inner, dict) else None
+        if not isinstance(inner, dict) or last in inner:
+            both = "as a whole and in its parts, by a column each; leave one of them empty"
+            raise _unreadable(where, f"gives {name.partition('.')[0]} {both}")
+        inner[last] = text if name in texts else _cell(name, text)
     return event
 
 
@@ -209,11 +242,10 @@ def _read_parquet(path: Path, topics: Topics, topic: str | None) -> Iterator[Loc
         with parquet.ParquetFile(path) as file:
             total, done = max(1, file.metadata.num_rows), 0
             for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
-                for row in _microseconds(batch).to_pylist():
+                for row in _microseconds(batch).to_pylist(maps_as_pydicts="lossy"):
                     done += 1
-                    where = f"{path}, row {done}"
-                    event = _without_empty(row)
-                    yield Located(_from_object(event, None, topics, topic, where), size * done // total)
+                    where, read = f"{path}, row {done}", size * done // total
+                    yield Located(_from_object(_from_row(row), None, topics, topic, where), read, where)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(str(path), f"cannot be read as Parquet ({error}); correct it") from None
 
@@ -227,6 +259,14 @@ def _microseconds(batch: Any) -> Any:
             cut = batch.column(index).cast(pa.timestamp("us", column.type.tz), safe=False)
             batch = batch.set_column(index, column.name, cut)
     return batch
+
+
+def _from_row(row: dict[str, Any]) -> dict[str, Any]:
+    """The event or envelope of a row; an envelope's bytes stay as they are, and so does a null value."""
+    if not _is_envelope(row):
+        return cast(dict[str, Any], _without_empty(row))
+    value = row.get("value")
+    return row if isinstance(value, bytes) else {**row, "value": _without_empty(value)}
 
 
 def _without_empty(value: Any) -> Any:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, MessageSizeTooLargeError
 from kafka.partitioner.default import murmur2
 
 from pipelines.config import Config
 from pipelines.errors import ReelhouseError
 from pipelines.event_files import Located, Record, read_records
 from pipelines.kafka_clients import producer
+from pipelines.kafka_failures import said
 from pipelines.topics import partition_counts
 
 Progress = Callable[[int, int, int], None]
@@ -26,7 +27,9 @@ _BATCH_BYTES = 262_144
 _LINGER_MS = 20
 # Most events without an acknowledgement: bounds the memory, which the client itself does not.
 _WINDOW = 50_000
+# How often acknowledgements are looked at and progress is told: whichever comes first.
 _STEP = 2_000
+_TELL_SECONDS = 1.0
 _DELIVERY_SECONDS = 120
 _PACES_PER_SECOND = 20
 
@@ -68,9 +71,11 @@ def produce(
     began = time.monotonic()
     sender = _Sender(config)
     try:
+        told = began
         for sent, (located, before) in enumerate(_paced(_chained(sources, sizes), rate), 1):
-            sender.send(encode(located.record) if encode else located.record)
-            if sent % _STEP == 0:
+            sender.send(encode(located.record) if encode else located.record, located.where)
+            if sent % _STEP == 0 or time.monotonic() - told >= _TELL_SECONDS:
+                told = time.monotonic()
                 sender.settle(_WINDOW)
                 if progress:
                     progress(sent, before + located.bytes_read, sum(sizes))
@@ -118,11 +123,14 @@ class _Sender:
             request_timeout_ms=30_000,
         )
         self._chosen: dict[tuple[str, bytes], int] = {}
-        self._waiting: deque[Any] = deque()
+        self._waiting: deque[tuple[Any, str]] = deque()
         self.sent: Counter[str] = Counter()
 
-    def send(self, record: Record) -> None:
-        """Hand one record to the client. Raises ReelhouseError (`topic_missing`, `not_acknowledged`)."""
+    def send(self, record: Record, where: str) -> None:
+        """Hand one record to the client; `where` it was read.
+
+        Raises ReelhouseError (`topic_missing`, `event_unreadable`, `not_acknowledged`).
+        """
         if record.topic not in self._partitions:
             message = (
                 f"the topic {record.topic} does not exist on {self._servers}; `reelhouse broker start` "
@@ -140,8 +148,8 @@ class _Sender:
                 timestamp_ms=record.timestamp_ms,
             )
         except KafkaError as error:
-            raise self._not_acknowledged(error) from error
-        self._waiting.append(future)
+            raise self._refused(error, where) from error
+        self._waiting.append((future, where))
         self.sent[record.topic] += 1
 
     def _partition(self, record: Record) -> int | None:
@@ -159,14 +167,20 @@ class _Sender:
         """Wait until at most `at_most` events are unacknowledged. Raises ReelhouseError for a failed one."""
         if at_most == 0:
             self._producer.flush()
-        while len(self._waiting) > at_most:
-            future = self._waiting.popleft()
+        while self._waiting and (len(self._waiting) > at_most or self._waiting[0][0].is_done):
+            future, where = self._waiting.popleft()
             try:
                 future.get(timeout=_DELIVERY_SECONDS + 10)
             except KafkaError as error:
-                raise self._not_acknowledged(error) from error
+                raise self._refused(error, where) from error
 
-    def _not_acknowledged(self, error: KafkaError) -> ReelhouseError:
+    def _refused(self, error: KafkaError, where: str) -> ReelhouseError:
+        if isinstance(error, MessageSizeTooLargeError):
+            message = (
+                f"{where}: the event is larger than {self._servers} takes ({said(error)}); leave it out, or "
+                "raise the topic's max.message.bytes"
+            )
+            return ReelhouseError(message, code="event_unreadable")
         left = len(self._waiting) + 1
         message = (
             f"up to {left} events were not acknowledged by {self._servers} ({error}); see to the broker, "

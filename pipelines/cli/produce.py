@@ -52,7 +52,7 @@ def command(
 
     config = session().config()
     encode = _encoder(config, encoding or "json", registry) if encoding or registry else None
-    with _progress() as report:
+    with progress() as report:
         done = produce(config, files, topic=topic, rate=rate, encode=encode, progress=report)
     parts = ", ".join(f"{name} {count:,}" for name, count in sorted(done.by_topic.items()))
     speed = done.count / max(done.seconds, 0.001)
@@ -78,7 +78,7 @@ def _encoder(config: Config, names: str, by_registry: bool) -> Encoder:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int, int], None]]:
+def progress() -> Iterator[Callable[[int, int, int], None]]:
     """A bar on a terminal, a line now and then when piped; both on standard error."""
     if not sys.stderr.isatty():
         yield _lines()

@@ -80,9 +80,11 @@ def _check_past(days: int) -> None:
 
 
 def _publish(events: Path, rate: float) -> None:
+    from pipelines.cli.produce import progress
     from pipelines.produce import produce
 
-    done = produce(session().config(), [events], rate=rate)
+    with progress() as report:
+        done = produce(session().config(), [events], rate=rate, progress=report)
     click.echo(f"produced {done.count:,} events in {done.seconds:.1f} s")
 
 

@@ -216,6 +216,32 @@ def test_the_rate_is_kept(config: Config, tmp_path: Path) -> None:
     assert produce(config, [path], rate=200).seconds == pytest.approx(1.5, abs=0.5)
 
 
+def test_at_a_low_rate_a_refusal_and_the_progress_are_told_within_seconds(
+    running: Config, tmp_path: Path
+) -> None:
+    client = admin(running)
+    client.create_topics({"small": {"num_partitions": 1, "configs": {"max.message.bytes": "1000"}}})
+    client.close()
+    path, reports = tmp_path / "e.ndjson", []
+    big = {**ACTION, "sessionId": "s" * 2000}
+    path.write_text("".join(json.dumps(event) + "\n" for event in [ACTION] * 40 + [big] + [ACTION] * 400))
+    began = time.monotonic()
+    with pytest.raises(ReelhouseError, match=r"e\.ndjson, line 41: the event is larger than") as caught:
+        produce(running, [path], topic="small", rate=20, progress=lambda *report: reports.append(report))
+    assert caught.value.code == "event_unreadable"
+    assert time.monotonic() - began < 10  # all of it takes 22 s
+    assert len(reports) >= 1
+    assert reports[0][0] < 40
+
+
+def test_an_event_larger_than_any_broker_takes_is_located(config: Config, tmp_path: Path) -> None:
+    path = tmp_path / "e.ndjson"
+    path.write_text(json.dumps(ACTION) + "\n" + json.dumps({**ACTION, "region": "x" * 11_000_000}) + "\n")
+    with pytest.raises(ReelhouseError, match=r"e\.ndjson, line 2: the event is larger than") as caught:
+        produce(config, [path])
+    assert caught.value.code == "event_unreadable"
+
+
 def test_at_full_speed_every_event_arrives_and_progress_is_told(config: Config, tmp_path: Path) -> None:
     path, count = tmp_path / "e.ndjson", 100_000
     line = json.dumps({**ACTION, "sessionId": "s" * 20, "positionSeconds": 1.5, "device": {"platform": "tv"}})
