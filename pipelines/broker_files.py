@@ -129,9 +129,14 @@ class BrokerFiles:
         return None if record is None else int(getattr(record, name))
 
     def write_properties(self, port: int, controller_port: int) -> None:
-        """Write server.properties."""
-        text = _PROPERTIES.format(port=port, controller_port=controller_port, data=self.data)
-        self.properties.write_text(text)
+        """Write server.properties. Raises ReelhouseError (`broker_dir`) for a folder that Kafka cannot name."""
+        if "," in str(self.data):
+            message = f"Kafka takes {self.data} for several folders, by its comma; set broker.dir to another"
+            raise ReelhouseError(message, code="broker_dir")
+        # A properties file is Latin-1, in which Java reads what JSON escapes.
+        data = json.dumps(str(self.data))[1:-1]
+        text = _PROPERTIES.format(port=port, controller_port=controller_port, data=data)
+        self.properties.write_text(text, encoding="ascii")
 
     def formatted(self) -> bool:
         """Whether the data folder belongs to a cluster already."""

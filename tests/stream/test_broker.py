@@ -131,6 +131,24 @@ def test_a_broker_that_cannot_start_says_why(config: Config) -> None:
     assert "broker.log" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["zürich 東京 🎬", "a\\b c=d"])
+def test_it_runs_in_a_folder_of_any_letters(tmp_path: Path, name: str) -> None:
+    config = broker_config(tmp_path / name, partitions=1)
+    try:
+        assert broker.start(config).running
+        assert broker.status(config).running
+        assert BrokerFiles.of(config).formatted()
+    finally:
+        broker.stop(config)
+
+
+def test_a_folder_with_a_comma_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReelhouseError) as caught:
+        broker.start(broker_config(tmp_path / "a,b"))
+    assert caught.value.code == "broker_dir"
+    assert "set broker.dir to another" in str(caught.value)
+
+
 def test_a_folder_that_cannot_be_written_is_named(config: Config, tmp_path: Path) -> None:
     (tmp_path / "broker").write_text("a file where the folder belongs")
     with pytest.raises(ReelhouseError) as caught:
