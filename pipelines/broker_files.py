@@ -129,7 +129,7 @@ class BrokerFiles:
         return None if record is None else int(getattr(record, name))
 
     def write_properties(self, port: int, controller_port: int) -> None:
-        """Write server.properties. Raises ReelhouseError (`broker_dir`) for a folder that Kafka cannot name."""
+        """Write server.properties. Raises ReelhouseError (`broker_dir`) for a path that Kafka splits."""
         if "," in str(self.data):
             message = f"Kafka takes {self.data} for several folders, by its comma; set broker.dir to another"
             raise ReelhouseError(message, code="broker_dir")
