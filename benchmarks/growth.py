@@ -42,9 +42,8 @@ def _affected_users_seconds(lake: Lake, config: Config) -> float:
     users = near.where(F.col("ingested_at") == newest["batch"]).select("user_id").distinct()
     touched = near.join(F.broadcast(users), "user_id", "left_semi")
     durations = lake.read(media_catalog.TABLE).where("duration_seconds IS NOT NULL")
-    rows = playbacks.playbacks(
-        touched, durations, playbacks.stream_clock(actions), config.stream.jitter_seconds
-    )
+    clock = playbacks.stream_clock(actions, config.stream.jitter_seconds)
+    rows = playbacks.playbacks(touched, durations, clock)
     rows.write.format("noop").mode("overwrite").save()
     return time.monotonic() - began
 

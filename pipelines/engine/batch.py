@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from pipelines.declare import Table
 from pipelines.engine.lake import Lake, Txn
@@ -20,44 +22,54 @@ _PINNED: dict[str, tuple[Table, ...]] = {
 }
 
 
+class Pins(NamedTuple):
+    """What a batch goes by, in its first attempt and in each further one."""
+
+    batch_id: int
+    versions: dict[str, int]
+    """Of the tables, by full name, before the batch."""
+    settings: Mapping[str, Any] = MappingProxyType({})
+    """Of the configuration, what its results depend on; an earlier release noted none."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """A batch of a layer's stream; everything that it reads is pinned, so a replay computes the same."""
 
     app_id: str
-    batch_id: int
     lake: Lake
-    versions: dict[str, int]
+    pins: Pins
     is_repeat: bool
     """An earlier attempt began it, and may have written a part."""
 
     @classmethod
-    def pinned(cls, layer: str, app_id: str, batch_id: int, lake: Lake) -> Batch:
-        """The batch with the versions of its first attempt, when it is replayed."""
+    def pinned(cls, layer: str, app_id: str, batch_id: int, lake: Lake, **settings: Any) -> Batch:
+        """The batch with the versions and the settings of its first attempt, when it is replayed."""
         held = pins(lake, layer)
-        is_repeat = held is not None and held[0] == batch_id
+        is_repeat = held is not None and held.batch_id == batch_id
         if held is None or not is_repeat:
-            held = batch_id, {table.full_name: lake.version(table) for table in _PINNED[layer]}
-            text = json.dumps({"batch_id": batch_id, "versions": held[1]})
-            lake.write_text(_pins_file(lake, layer), text)
-        return cls(app_id, batch_id, lake, held[1], is_repeat)
+            held = Pins(
+                batch_id, {table.full_name: lake.version(table) for table in _PINNED[layer]}, settings
+            )
+            lake.write_text(_pins_file(lake, layer), json.dumps(held._asdict()))
+        return cls(app_id, lake, held, is_repeat)
 
     def read(self, table: Table) -> DataFrame:
-        """The table as it stood when the batch began."""
-        return self.lake.read(table, self.versions[table.full_name])
+        """The table as it stood when the batch began; columns that it did not have then are null."""
+        frame = self.lake.read(table, self.pins.versions[table.full_name])
+        held = frame.columns
+        missing = [column for column in table.columns if column.name not in held]
+        return frame.withColumns({c.name: F.lit(None).cast(c.type) for c in missing}) if missing else frame
 
     def txn(self, table: Table) -> Txn:
         """The identity of this batch's write to the table."""
-        return Txn(f"{self.app_id}/{table.full_name}", self.batch_id)
+        return Txn(f"{self.app_id}/{table.full_name}", self.pins.batch_id)
 
 
-def pins(lake: Lake, layer: str) -> tuple[int, dict[str, int]] | None:
-    """The newest batch that was begun, and the tables' versions (by full name) before it; None: none was."""
+def pins(lake: Lake, layer: str) -> Pins | None:
+    """Those of the newest batch that was begun; None: none was."""
     text = lake.read_text(_pins_file(lake, layer))
-    if not text:
-        return None
-    held = json.loads(text)
-    return int(held["batch_id"]), held["versions"]
+    return Pins(**json.loads(text)) if text else None
 
 
 def _pins_file(lake: Lake, layer: str) -> str:

@@ -46,8 +46,9 @@ class GoldStep:
 
     def __call__(self, batch: DataFrame, batch_id: int, lake: Lake) -> None:
         """Process one batch; running it again for the same id changes nothing."""
-        pinned = Batch.pinned("gold", self.app_id, batch_id, lake)
-        _Computation(pinned, self.config.stream.jitter_seconds).run(batch)
+        jitter = self.config.stream.jitter_seconds
+        pinned = Batch.pinned("gold", self.app_id, batch_id, lake, jitter_seconds=jitter)
+        _Computation(pinned, pinned.pins.settings.get("jitter_seconds", jitter)).run(batch)
 
 
 @dataclass(frozen=True)
@@ -56,21 +57,22 @@ class _Computation:
     jitter_seconds: int
 
     def run(self, batch: DataFrame) -> None:
-        columns = playbacks.ACTION_COLUMNS
-        recent_rows = self._read(state.RECENT_ACTIONS).selectExpr(f"'{RECENT}' AS change", *columns)
+        names = state.RECENT_ACTIONS.column_names
+        recent_rows = self._read(state.RECENT_ACTIONS).selectExpr(f"'{RECENT}' AS change", *names)
+        taken = batch.withColumn("horizon", F.lit(None).cast("timestamp"))
         # By user, as the playbacks need them: nothing is moved again. The batch is read only here: each time
         # Spark would read all of its files.
-        read = hold(batch.unionByName(recent_rows).repartition("user_id"))
+        read = hold(taken.unionByName(recent_rows).repartition("user_id"))
         facts = self._facts(read)
-        new = read.where(F.col("change") == ACTION).drop("change")
+        new = read.where(F.col("change") == ACTION).drop("change", "horizon")
         catalog = self._catalog(read.where(F.col("change") == UPLOAD), facts)
         touched = self._touched(new, facts, catalog)
-        at_hand = read.where(F.col("change") != UPLOAD).drop("change")
+        at_hand = read.where(F.col("change") != UPLOAD).drop("change", "horizon")
         actions, outside, old_finals = self._context(at_hand, touched, facts.horizon_before)
+        clock = self._one(clock=facts.clock, horizon=facts.horizon)
 
         def compute() -> DataFrame:
-            clock = self._one(clock=facts.clock)
-            rows = playbacks.playbacks(actions, catalog.durations, clock, self.jitter_seconds)
+            rows = playbacks.playbacks(actions, catalog.durations, clock)
             return hold(rows if outside is None else rows.join(outside, "playback_id", "left_anti"))
 
         old = self._read(playbacks.TABLE).where("NOT is_final")
@@ -84,9 +86,8 @@ class _Computation:
         # What people wait for comes first. Of the others the order does not matter: a replay reads what was
         # pinned, and writes no table twice.
         writes.media_daily(differences)
-        horizon = self._one(horizon=facts.horizon)
         together(
-            lambda: writes.recent_actions(state.recent_actions(actions, computed, horizon)),
+            lambda: writes.recent_actions(state.recent_actions(actions, computed, clock)),
             lambda: writes.playbacks(computed, old_finals),
             lambda: writes.audience_daily(differences, news),
             lambda: writes.catalog(catalog.held, catalog.rows, news),
@@ -107,6 +108,7 @@ class _Computation:
             all_rows.groupBy("change")
             .agg(
                 F.max(moment).alias("clock"),
+                F.max("horizon").alias("horizon"),
                 F.min("occurred_at").alias("earliest"),
                 F.collect_set(F.to_date("occurred_at")).alias("days"),
             )
@@ -117,10 +119,15 @@ class _Computation:
         now = by[ACTION]["clock"] if ACTION in by else None
         clock = max((c for c in (before, now) if c is not None), default=None)
         jitter = timedelta(seconds=self.jitter_seconds)
+        horizon_before = by[RECENT]["horizon"] if RECENT in by else None
+        if before is not None and horizon_before is None:
+            horizon_before = before - jitter  # an earlier release did not remember it
+        # What is settled stays so, also when the jitter is raised.
+        reached = [h for h in (horizon_before, clock and clock - jitter) if h is not None]
         return _Facts(
             clock=clock,
-            horizon=None if clock is None else clock - jitter,
-            horizon_before=None if before is None else before - jitter,
+            horizon=max(reached, default=None),
+            horizon_before=horizon_before,
             earliest=by[ACTION]["earliest"] if ACTION in by else None,
             days=sorted(by[ACTION]["days"]) if ACTION in by else [],
             has_uploads=UPLOAD in by,

@@ -170,7 +170,7 @@ def _require_tables(lake: Lake, layer: str) -> None:
         return
     begun = pins(lake, layer)
     # Bronze pins none: Spark's own sink writes its one table. A table of a newer release is in no pins.
-    known = {*begun[1]} if begun else {table.full_name for table in BRONZE}
+    known = {*begun.versions} if begun else {table.full_name for table in BRONZE}
     lost = [t.full_name for t in OF_LAYER[layer] if t.full_name in known and not lake.exists(t)]
     if lost:
         message = (

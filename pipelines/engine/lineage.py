@@ -26,9 +26,9 @@ def lineage(spark: SparkSession) -> dict[str, dict[str, list[str]]]:
     Those that choose rows (filters, keys of joins) are not among them; a count of rows has none.
     """
     actions, uploads = (_empty(spark, table) for table in (user_actions.TABLE, content_uploads.TABLE))
-    clock, jitter = playbacks.stream_clock(actions), Stream().jitter_seconds
-    plays = playbacks.playbacks(actions, media_catalog.durations(uploads), clock, jitter)
-    frames = from_silver(actions, uploads, clock, plays, jitter)
+    clock = playbacks.stream_clock(actions, Stream().jitter_seconds)
+    plays = playbacks.playbacks(actions, media_catalog.durations(uploads), clock)
+    frames = from_silver(actions, uploads, clock, plays)
     return {table.full_name: _sources(frames[table.full_name]) for table in GOLD}
 
 

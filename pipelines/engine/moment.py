@@ -27,8 +27,8 @@ class Moment:
         """After the layer's last committed batch."""
         while True:
             begun, (committed, _) = pins(lake, layer), last_batch(lake, layer)
-            if begun is not None and (committed is None or begun[0] > committed):
-                return cls(lake, begun[1], committed)
+            if begun is not None and (committed is None or begun.batch_id > committed):
+                return cls(lake, begun.versions, committed)
             tables = [table for table in OF_LAYER[layer] if lake.exists(table)]
             versions = {table.full_name: lake.version(table) for table in tables}
             # Unless a batch began meanwhile.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -17,26 +17,30 @@ from pipelines.silver import content_uploads, user_actions
 from pipelines.tables import GOLD, INTERNAL
 
 
-def computed(lake: Lake, config: Config) -> dict[str, DataFrame]:
-    """Every gold table and its state, computed from all of silver; by full name, nothing is written."""
+def computed(lake: Lake, config: Config, horizon: datetime | None = None) -> dict[str, DataFrame]:
+    """Every gold table and its state, computed from all of silver; by full name, nothing is written.
+
+    `horizon`: what is older is settled (UTC), where it is not the configured jitter before the clock.
+    """
     actions, uploads = lake.read(user_actions.TABLE), lake.read(content_uploads.TABLE)
-    clock = playbacks.stream_clock(actions).localCheckpoint()
-    jitter = config.stream.jitter_seconds
-    plays = playbacks.playbacks(actions, media_catalog.durations(uploads), clock, jitter).persist()
-    return from_silver(actions, uploads, clock, plays, jitter)
+    clock = playbacks.stream_clock(actions, config.stream.jitter_seconds)
+    if horizon is not None:
+        clock = clock.withColumn("horizon", F.lit(horizon))
+    clock = clock.localCheckpoint()
+    plays = playbacks.playbacks(actions, media_catalog.durations(uploads), clock).persist()
+    return from_silver(actions, uploads, clock, plays)
 
 
 def from_silver(
-    actions: DataFrame, uploads: DataFrame, clock: DataFrame, plays: DataFrame, jitter_seconds: int
+    actions: DataFrame, uploads: DataFrame, clock: DataFrame, plays: DataFrame
 ) -> dict[str, DataFrame]:
     """Every gold table and its state, by full name; `plays` are the rows of `gold.playbacks`."""
-    horizon = clock.select(F.expr(f"clock - make_dt_interval(0, 0, 0, {jitter_seconds})").alias("horizon"))
     return {
         playbacks.TABLE.full_name: plays,
         media_daily.TABLE.full_name: media_daily.media_daily(actions, plays),
         audience_daily.TABLE.full_name: audience_daily.audience_daily(actions, plays),
         media_catalog.TABLE.full_name: media_catalog.media_catalog(uploads, media_catalog.first_plays(plays)),
-        state.RECENT_ACTIONS.full_name: state.recent_actions(actions, plays, horizon),
+        state.RECENT_ACTIONS.full_name: state.recent_actions(actions, plays, clock),
         state.COUNTED_ONCE.full_name: state.counted_once(actions),
     }
 
@@ -56,7 +60,9 @@ def rebuild(lake: Lake, config: Config, tables: Sequence[Table], since: date | N
         if since is not None and "event_date" not in table.column_names:
             message = f"{table.full_name} has no event_date for --from; leave --from out"
             raise UsageError(message, code="no_dates")
-    frames = computed(lake, config)
+    # Rows of playbacks that stay were settled by the horizon before: the stream must go on from that one.
+    is_whole = playbacks.TABLE in tables and since is None
+    frames = computed(lake, config, None if is_whole else state.horizon(lake.read(state.RECENT_ACTIONS)))
     for table in tables:
         rows = frames[table.full_name]
         if since is None:

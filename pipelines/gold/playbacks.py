@@ -112,18 +112,17 @@ ACTION_COLUMNS = (
 """What this definition reads of `silver.user_actions`."""
 
 
-def playbacks(actions: DataFrame, durations: DataFrame, clock: DataFrame, jitter_seconds: int) -> DataFrame:
+def playbacks(actions: DataFrame, durations: DataFrame, clock: DataFrame) -> DataFrame:
     """Every playback that `actions` open.
 
     `actions` are user actions, each once (`ACTION_COLUMNS`); `durations` holds `media_id` and
-    `duration_seconds` of media whose duration is known; `clock` is one row with the stream's `clock`.
-    A row is final when what decided its end lies more than `jitter_seconds` before the clock.
+    `duration_seconds` of media whose duration is known; `clock` is one row, as of `stream_clock`.
+    A row is final when what decided its end lies before the horizon.
     """
     known = durations.select("media_id", "duration_seconds")
     opened = _with_next(actions).where(F.col("action").isin(*OPENING))
     joined = opened.join(known, "media_id", "left").crossJoin(F.broadcast(clock))
     ended = _with_end(joined)
-    horizon = F.expr(f"clock - make_dt_interval(0, 0, 0, {jitter_seconds})")
     watched = F.col("watch_seconds")
     duration, position = F.col("duration_seconds"), F.coalesce("position_seconds", F.lit(0))
     is_short = duration < SHORT_MEDIA_SECONDS
@@ -144,9 +143,9 @@ def playbacks(actions: DataFrame, durations: DataFrame, clock: DataFrame, jitter
         "region",
         "server_id",
         F.to_date("occurred_at").alias("event_date"),
-        F.coalesce((F.col("end_reason") != "open") & (F.col("settled_at") < horizon), F.lit(False)).alias(
-            "is_final"
-        ),
+        F.coalesce(
+            (F.col("end_reason") != "open") & (F.col("settled_at") < F.col("horizon")), F.lit(False)
+        ).alias("is_final"),
     )
 
 
@@ -212,6 +211,13 @@ def _reason_of(action: SparkColumn) -> SparkColumn:
     )
 
 
-def stream_clock(actions: DataFrame) -> DataFrame:
-    """One row: the stream's clock, the greatest min(occurred_at, record_timestamp); null without events."""
-    return actions.agg(F.max(F.least("occurred_at", "record_timestamp")).alias("clock"))
+def stream_clock(actions: DataFrame, jitter_seconds: int) -> DataFrame:
+    """One row: the stream's `clock`, the greatest min(occurred_at, record_timestamp), and its `horizon`.
+
+    The horizon lies `jitter_seconds` before the clock: what is older is settled. Both are null when
+    there are no events.
+    """
+    clock = actions.agg(F.max(F.least("occurred_at", "record_timestamp")).alias("clock"))
+    return clock.select(
+        "clock", F.expr(f"clock - make_dt_interval(0, 0, 0, {jitter_seconds})").alias("horizon")
+    )

@@ -5,6 +5,7 @@ Internal: no promise to users. Both are pure functions of silver, so `rebuild` m
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import cache
 
 from pyspark.sql import Column as SparkColumn
@@ -21,8 +22,9 @@ RECENT_ACTIONS = Table(
     name="recent_actions",
     grain="one event",
     comment="User actions that may still decide a playback: recent ones, and openers of those not final.",
-    columns=tuple(
-        Column(name, _TYPES.get(name, "string"), "As in silver.user_actions.") for name in ACTION_COLUMNS
+    columns=(
+        *(Column(name, _TYPES.get(name, "string"), "As in silver.user_actions.") for name in ACTION_COLUMNS),
+        Column("horizon", "timestamp", "Before it gold.playbacks was settled (UTC), the same in all rows."),
     ),
     keys=("event_id",),
     internal=True,
@@ -45,14 +47,20 @@ COUNTED_ONCE = Table(
 )
 
 
-def recent_actions(actions: DataFrame, playbacks: DataFrame, horizon: DataFrame) -> DataFrame:
-    """Of `actions`, those at or after the `horizon` (one row), and those whose playback is not final."""
+def recent_actions(actions: DataFrame, playbacks: DataFrame, clock: DataFrame) -> DataFrame:
+    """Of `actions`, those at or after the horizon of `clock`, and those whose playback is not final."""
     unsettled = playbacks.where(~F.col("is_final")).select(F.col("playback_id").alias("event_id"))
     marked = actions.join(unsettled.withColumn("unsettled", F.lit(True)), "event_id", "left")
-    kept = marked.crossJoin(F.broadcast(horizon)).where(
+    kept = marked.crossJoin(F.broadcast(clock)).where(
         F.col("unsettled") | F.coalesce(F.col("occurred_at") >= F.col("horizon"), F.lit(False))
     )
-    return kept.select(*ACTION_COLUMNS)
+    return kept.select(*RECENT_ACTIONS.column_names)
+
+
+def horizon(recent: DataFrame) -> datetime | None:
+    """The horizon that `recent`, the rows of the table, remembers (UTC); None: none."""
+    row = recent.agg(F.max("horizon")).first()
+    return None if row is None else row[0]
 
 
 def counted_once(actions: DataFrame) -> DataFrame:

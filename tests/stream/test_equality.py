@@ -20,13 +20,16 @@ from lake_rows import assert_gold_is_rebuilt, plain_rows, rows_of
 from pipelines.config import Config
 from pipelines.engine.gold_step import GoldStep, changes
 from pipelines.engine.lake import Lake, Txn
-from pipelines.engine.rebuild import computed
+from pipelines.engine.rebuild import computed, rebuild
+from pipelines.gold import media_daily, playbacks
 from pipelines.silver import content_uploads, user_actions
 from pipelines.simulate.reference import ContentUpload, UserAction, compute
 from pipelines.tables import GOLD, OF_LAYER
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+    from pipelines.declare import Table
 
 pytestmark = pytest.mark.stream
 START = datetime(2026, 1, 5, 21, tzinfo=timezone.utc)
@@ -97,16 +100,11 @@ def _frame(spark: SparkSession, table: Any, events: list[Any]) -> DataFrame:
 def _stepped(spark: SparkSession, root: str, history: list[list[Any]], ahead: bool) -> tuple[Lake, Config]:
     """A lake into whose gold the batches went, each twice; `ahead`: all of them were in silver before."""
     config = Config.model_validate({"storage": {"root": root}})
-    lake = Lake.of(spark, config)
-    lake.create((*OF_LAYER["silver"], *OF_LAYER["gold"]))
+    lake = _made(spark, config)
     step = GoldStep(config, "test")
     steps = []
     for number, batch in enumerate(history):
-        actions = _frame(spark, user_actions.TABLE, [e for e in batch if isinstance(e, UserAction)])
-        uploads = _frame(spark, content_uploads.TABLE, [e for e in batch if isinstance(e, ContentUpload)])
-        lake.append(user_actions.TABLE, actions, Txn("a", number))
-        lake.append(content_uploads.TABLE, uploads, Txn("u", number))
-        steps.append((changes(actions, uploads), number))
+        steps.append((_appended(lake, number, batch), number))
         while steps and (not ahead or number == len(history) - 1):
             changed, at = steps.pop(0)
             step(changed, at, lake)
@@ -115,8 +113,22 @@ def _stepped(spark: SparkSession, root: str, history: list[list[Any]], ahead: bo
     return lake, config
 
 
-def _assert_one_truth(lake: Lake, config: Config, history: list[list[Any]]) -> None:
-    """The lake's gold is what the reference computes, and what `rebuild` does."""
+def _made(spark: SparkSession, config: Config) -> Lake:
+    lake = Lake.of(spark, config)
+    lake.create((*OF_LAYER["silver"], *OF_LAYER["gold"]))
+    return lake
+
+
+def _appended(lake: Lake, number: int, batch: list[Any]) -> DataFrame:
+    """Append a batch to silver; what the gold stream reads of it."""
+    actions = _frame(lake.spark, user_actions.TABLE, [e for e in batch if isinstance(e, UserAction)])
+    uploads = _frame(lake.spark, content_uploads.TABLE, [e for e in batch if isinstance(e, ContentUpload)])
+    lake.append(user_actions.TABLE, actions, Txn("a", number))
+    lake.append(content_uploads.TABLE, uploads, Txn("u", number))
+    return changes(actions, uploads)
+
+
+def _assert_the_reference(lake: Lake, history: list[list[Any]]) -> None:
     events = [event for batch in history for event in batch]
     expected = compute(
         [e for e in events if isinstance(e, UserAction)],
@@ -126,6 +138,11 @@ def _assert_one_truth(lake: Lake, config: Config, history: list[list[Any]]) -> N
         want = plain_rows(expected[table.name])
         names = list(want[0]) if want else table.column_names
         assert rows_of(lake.read(table), names) == want, table.full_name
+
+
+def _assert_one_truth(lake: Lake, config: Config, history: list[list[Any]]) -> None:
+    """The lake's gold is what the reference computes, and what `rebuild` does."""
+    _assert_the_reference(lake, history)
     assert_gold_is_rebuilt(lake, computed(lake, config))
 
 
@@ -152,3 +169,33 @@ def test_a_late_event_takes_nothing_from_batches_to_come(spark: SparkSession, tm
     history: list[list[Any]] = [others[:1], [*late, others[1]], [*to_come, others[2]]]
     lake, config = _stepped(spark, str(tmp_path), history, True)
     _assert_one_truth(lake, config, history)
+
+
+@pytest.mark.parametrize("jitters", [(120, 3600), (3600, 0)])
+@pytest.mark.parametrize("rebuilt", [None, media_daily.TABLE, playbacks.TABLE], ids=str)
+def test_another_jitter_counts_each_play_once(
+    spark: SparkSession, tmp_path: Path, jitters: tuple[int, int], rebuilt: Table | None
+) -> None:
+    history: list[list[Any]] = [
+        [_at("a1", 0, "play"), _at("b1", 5, "play", "b"), _at("a2", 30, "pause"), _at("a3", 55, "play")],
+        [_at("a4", 58, "pause"), _at("c1", 60, "play", "c")],
+        # Late by the one jitter, not by the other: in the midst of what was settled, and of what was not.
+        [
+            _at("a5", 20, "skip"),
+            _at("b2", 50, "pause", "b"),
+            _at("a6", 57, "play"),
+            _at("c2", 61, "play", "c"),
+        ],
+        [_at("a7", 10, "skip"), _at("c3", 90, "pause", "c")],
+        [_at("b3", 130, "play", "b"), _at("c4", 131, "play", "c")],
+    ]
+    configs = [
+        Config.model_validate({"storage": {"root": str(tmp_path)}, "stream": {"jitter_seconds": seconds}})
+        for seconds in jitters
+    ]
+    lake = _made(spark, configs[0])
+    for number, batch in enumerate(history):
+        if number == 2 and rebuilt is not None:
+            rebuild(lake, configs[1], [rebuilt])
+        GoldStep(configs[number > 1], "test")(_appended(lake, number, batch), number, lake)
+    _assert_the_reference(lake, history)

@@ -76,7 +76,7 @@ def test_equals_the_reference(spark: SparkSession, name: str) -> None:
     actions, uploads = HISTORIES[name]
     expected = compute(actions, uploads)
     a, u = frame(spark, user_actions.TABLE, actions), frame(spark, content_uploads.TABLE, uploads)
-    plays = playbacks(a, durations(u), stream_clock(a), jitter_seconds=120).cache()
+    plays = playbacks(a, durations(u), stream_clock(a, jitter_seconds=120)).cache()
     found = {
         "playbacks": plays,
         "media_daily": media_daily(a, plays),
@@ -98,5 +98,5 @@ def test_final_means_decided_before_the_jitter(spark: SparkSession) -> None:
     ]
     a = frame(spark, user_actions.TABLE, events)
     none = spark.createDataFrame([], "media_id string, duration_seconds decimal(18,6)")
-    rows = playbacks(a, none, stream_clock(a), jitter_seconds=120).collect()
+    rows = playbacks(a, none, stream_clock(a, jitter_seconds=120)).collect()
     assert {row.playback_id: row.is_final for row in rows} == {"a": True, "c": False}
