@@ -115,13 +115,8 @@ def struct_of_structs() -> StructType:
 def headers_told() -> Column:
     """The headers that tell something of the event, as one column, which `finished` drops."""
     # An id that is not UTF-8 is none: with � in their place, ids that differ would be one.
-    ids = [_told(F.try_validate_utf8(_header(name))).alias(name) for name in ("ce_source", "ce_id")]
+    ids = [F.try_validate_utf8(_header(name)).alias(name) for name in ("ce_source", "ce_id")]
     return F.struct(header(_VERSION_HEADER).alias(_VERSION_HEADER), *ids).alias(_HEADERS)
-
-
-def _told(text: Column) -> Column:
-    """An identity's text, null where it is empty: all that are empty would be one event."""
-    return F.nullif(text, F.lit(""))
 
 
 def finished(parsed: DataFrame, limits: Limits, is_canonical: bool = False) -> DataFrame:
@@ -201,9 +196,15 @@ def _valid(contract: Contract, is_canonical: bool) -> Column | None:
 @cache
 def _identity() -> Column:
     """`eventId`, else `ce_source` + `ce_id`, else SHA-256 over the type and the canonical fields."""
-    given = [_told(_of_version(t, "eventId")) for t in event_types() if "eventId" in all_fields(t)]
-    told, canonical = F.col(_HEADERS), F.coalesce(*map(_canonical, event_types()))
-    return F.coalesce(*given, F.concat(told["ce_source"], told["ce_id"]), F.sha2(canonical, 256))
+    given = [_unless_empty(_of_version(t, "eventId")) for t in event_types() if "eventId" in all_fields(t)]
+    by_header = F.concat(*[_unless_empty(F.col(_HEADERS)[name]) for name in ("ce_source", "ce_id")])
+    canonical = F.coalesce(*map(_canonical, event_types()))
+    return F.coalesce(*given, by_header, F.sha2(canonical, 256))
+
+
+def _unless_empty(text: Column) -> Column:
+    """Null where a text is empty: all events of one empty identity would be one event."""
+    return F.when(text != "", text)
 
 
 def _of_version(event_type: str, *path: str) -> Column:
