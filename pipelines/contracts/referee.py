@@ -110,8 +110,8 @@ def _faults(
             yield Reason("out_of_range", path, f"{cut(str(value))} is too large a number")
         if kind == "date-time" and isinstance(value, str) and path not in faulty:
             yield from _time_faults(path, value, recorded, limits)
-    for name in _without_unicode({n: v for n, v in event.items() if n in contract.fields}):
-        yield Reason("invalid_unicode", name, "half of a surrogate pair is no character")
+        for place in _without_unicode(value, path):
+            yield Reason("invalid_unicode", place, "half of a surrogate pair is no character")
 
 
 def _values(fields: Fields, event: dict[str, Any], above: str = "") -> Iterator[tuple[str, str, Any]]:
@@ -124,12 +124,9 @@ def _values(fields: Fields, event: dict[str, Any], above: str = "") -> Iterator[
             yield f"{above}{name}", kind, value
 
 
-def _without_unicode(value: Any, path: str = "") -> Iterator[str]:
+def _without_unicode(value: Any, path: str) -> Iterator[str]:
     """Where a text cannot be written as UTF-8: JSON's escapes can tell halves of surrogate pairs."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _without_unicode(inner, f"{path}.{name}" if path else name)
-    elif isinstance(value, list):
+    if isinstance(value, list):
         for number, inner in enumerate(value):
             yield from _without_unicode(inner, f"{path}.{number}")
     elif isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
@@ -156,7 +153,7 @@ def validator_of(schema: dict[str, Any]) -> Draft7Validator:
 
 def _reason(error: ValidationError) -> Reason:
     """The library's error with the field at fault: for a missing field, the field that is missing."""
-    path = ".".join(str(part) for part in error.absolute_path)
+    path = cut(".".join(str(part) for part in error.absolute_path))  # names of the event's may be among them
     rule = str(error.validator)
     if rule == "required":
         missing = next((f for f in error.validator_value if f not in error.instance), "")
@@ -185,10 +182,10 @@ def _time_faults(path: str, text: str, recorded: datetime, limits: Limits) -> It
 def _distance_faults(text: str, moment: datetime, recorded: datetime, limits: Limits) -> Iterator[Reason]:
     """Of the event's own time; another of its times may be any."""
     if moment < limits.earliest:
-        yield Reason("ancient_timestamp", "timestamp", f"{text} is before {limits.earliest.isoformat()}")
+        yield Reason("ancient_timestamp", "timestamp", f"{cut(text)} is before {limits.earliest.isoformat()}")
     elif moment - recorded > limits.future:
         hours = limits.future.total_seconds() / 3600
-        message = f"{text} is more than {hours:g} h ahead of the record's time {recorded.isoformat()}"
+        message = f"{cut(text)} is more than {hours:g} h ahead of the record's time {recorded.isoformat()}"
         yield Reason("future_timestamp", "timestamp", message)
 
 

@@ -124,6 +124,12 @@ def test_what_a_keyword_stumbles_over_is_held(own: Own) -> None:
     assert "InvalidOperation" in reason.message
 
 
+def test_a_reason_can_be_written_whatever_the_events_names(own: Own) -> None:
+    own({}, additionalProperties={"type": "number"})
+    (code, field), *_ = codes(verdict_on(r'"\ud800": "x"'))
+    assert (code, field.encode()) == ("wrong_type", rb"\ud800")
+
+
 def test_what_is_nested_too_deeply_to_be_judged_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     def endless(*given: Any) -> Any:
         return endless(*given)
