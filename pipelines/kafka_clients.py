@@ -80,7 +80,10 @@ def _telling(error: Exception, before: Exception | None) -> Exception:
 def _refused(config: Config, error: Exception) -> ReelhouseError:
     servers = config.kafka.bootstrap_servers
     if is_denial(error):
-        message = f"Kafka at {servers} denies access ({said(error)}); allow it, or correct kafka.options"
+        message = (
+            f"kafka.options do not get into Kafka at {servers} ({said(error)}); correct kafka.options, or "
+            "allow it there"
+        )
         return ReelhouseError(message, code="kafka_denied")
     # A broker that has just started takes connections before it answers, so this may be tried again.
     message = (

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 from typing import Any
 
 from kafka.errors import (
     AuthorizationError,
     IllegalSaslStateError,
     KafkaConfigurationError,
+    KafkaTimeoutError,
     SaslAuthenticationFailedError,
     UnsupportedSaslMechanismError,
 )
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
-_LOGGER = "kafka.net.manager"
+HANDSHAKE_SECONDS = 8.0
+_LOGGER = "kafka"
 _DENIALS = (
     *(AuthorizationError, SaslAuthenticationFailedError),
     *(IllegalSaslStateError, UnsupportedSaslMechanismError),
@@ -26,7 +29,7 @@ _DENIALS = (
 _TLS_REFUSED = re.compile(r"\[(?:SSL|X509)\b(?!: UNEXPECTED_EOF)")
 
 # The client library logs every failed attempt; the error that we raise says it once.
-logging.getLogger("kafka").addHandler(logging.NullHandler())
+logging.getLogger(_LOGGER).addHandler(logging.NullHandler())
 
 
 def _keep_last_bytes(transport: Any) -> None:
@@ -43,8 +46,23 @@ def _keep_last_bytes(transport: Any) -> None:
     transport._sock_recv = received
 
 
+def _end_handshakes() -> None:
+    """Give a TLS handshake an end in time: the client waits for ever for a listener that says nothing."""
+    shake_hands = KafkaSSLTransport.handshake
+
+    async def handshake(self: Any) -> None:
+        timer = self._net.call_later(HANDSHAKE_SECONDS, lambda: self._sock.shutdown(socket.SHUT_RDWR))
+        try:
+            await shake_hands(self)
+        finally:
+            self._net.cancel(timer)
+
+    KafkaSSLTransport.handshake = handshake
+
+
 _keep_last_bytes(KafkaTCPTransport)
 _keep_last_bytes(KafkaSSLTransport)
+_end_handshakes()
 
 
 class Failures(logging.Handler):
@@ -62,9 +80,9 @@ class Failures(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Take the exception of what the client logs."""
         for part in record.args or ():
-            # The last attempt may just be cut off by the end of the time for all of them.
-            if isinstance(part, Exception) and not (self.reason and is_denial(self.reason)):
-                self.reason = part
+            if isinstance(part, Exception) and not isinstance(part, KafkaTimeoutError):
+                # The last attempt may just be cut off by the end of the time for all of them.
+                self.reason = self.reason if self.reason and is_denial(self.reason) else part
 
 
 def is_denial(error: Exception) -> bool:

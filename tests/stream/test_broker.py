@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from embedded_broker import broker_config, free_ports, read_all
 
-from pipelines import broker, broker_files
+from pipelines import broker, broker_files, kafka_failures
 from pipelines.broker_files import BrokerFiles, Record
 from pipelines.config import Config
 from pipelines.errors import ReelhouseError
@@ -197,13 +197,18 @@ def test_who_is_denied_is_told_why(config: Config, monkeypatch: pytest.MonkeyPat
     # It hangs up on who says nothing of a password, as a broker that is stopping does.
     silent = refusal(port)
     assert silent.code == "broker_unreachable"
+    assert "(socket disconnected)" in str(silent)
     assert "correct kafka.options" in str(silent)
 
 
-def test_a_broker_that_takes_connections_and_does_not_answer_yet_may_be_waited_for(config: Config) -> None:
+@pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL"])
+def test_a_broker_that_takes_connections_and_does_not_answer_yet_may_be_waited_for(
+    config: Config, monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    monkeypatch.setattr(kafka_failures, "HANDSHAKE_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(ReelhouseError) as caught:
-            admin(with_options(config, port), bootstrap_timeout_ms=500)
+            admin(with_options(config, port, security_protocol=protocol), bootstrap_timeout_ms=500)
     assert caught.value.code == "broker_unreachable"
     assert f"127.0.0.1:{port} takes connections" in str(caught.value)
