@@ -32,6 +32,7 @@ from pipelines.contracts.load import (
     settings,
 )
 from pipelines.contracts.referee import Limits
+from pipelines.contracts.times import LATEST_RECORD
 
 NUMBER = "decimal(18,6)"
 _TYPES = {"string": "string", "date-time": "timestamp", "number": "double", "array": "array<string>"}
@@ -171,9 +172,8 @@ def _told_version() -> Column:
 def _accepted(limits: Limits, is_canonical: bool) -> Column:
     moment, recorded = F.col("occurred_at"), F.col("timestamp")
     seconds = int(limits.future.total_seconds())
-    in_time = (moment >= F.lit(limits.earliest)) & (
-        moment <= recorded + F.make_dt_interval(F.lit(0), F.lit(0), F.lit(0), F.lit(seconds))
-    )
+    latest = recorded + F.make_dt_interval(F.lit(0), F.lit(0), F.lit(0), F.lit(seconds))
+    in_time = moment.between(F.lit(limits.earliest), latest) & (recorded < F.lit(LATEST_RECORD))
     by_version = [
         (F.col("schema_version") == contract.version) & valid
         for contract in all_contracts()

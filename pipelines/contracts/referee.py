@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -21,7 +21,7 @@ from jsonschema.exceptions import ValidationError
 from pipelines.contracts.load import Contract, Fields, contracts, kind_of
 from pipelines.contracts.reading import Reason, Told, cut, read
 from pipelines.contracts.schema_ids import Meanings
-from pipelines.contracts.times import format_time, parse_time
+from pipelines.contracts.times import LATEST_RECORD, format_time, parse_time
 from pipelines.errors import ReelhouseError
 
 LARGEST_NUMBER = 999_999_999_999
@@ -85,6 +85,9 @@ def _verdict(event_type: str, value: bytes, told: Told, limits: Limits, meanings
         known = ", ".join(map(str, contracts(event_type)))
         message = f"{event.word!r} is not one of {known}"
         return _refused(event.version, "unknown_version", "schemaVersion", message)
+    if told.recorded >= LATEST_RECORD.replace(tzinfo=timezone.utc):
+        message = f"the record's own time is no sooner than {LATEST_RECORD.isoformat()}"
+        return _refused(contract.version, "future_timestamp", "", message)
     reasons = tuple(_faults(contract, event.fields, told.recorded, limits))
     if reasons:
         return Verdict(None, contract.version, reasons)

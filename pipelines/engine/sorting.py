@@ -17,7 +17,7 @@ from pipelines.contracts.binary import JSON, decode_binary, encoding, kinds_of
 from pipelines.contracts.decode import decode, event_type_of
 from pipelines.contracts.referee import Limits
 from pipelines.contracts.schema_ids import Meanings, SchemaIds
-from pipelines.contracts.times import parse_time
+from pipelines.contracts.times import LATEST_RECORD, parse_time
 from pipelines.declare import Reads
 from pipelines.engine.batch import hold
 from pipelines.silver import content_uploads, quarantine, system_events, user_actions
@@ -189,14 +189,15 @@ def _recovered(judged: DataFrame, limits: Limits) -> DataFrame:
 
 def _counts(decoded: DataFrame) -> list[Row]:
     """What the next steps, and the ledger, need to know: in one pass."""
-    hour, recorded = (F.floor(F.unix_seconds(at) / 3600) for at in ("occurred_at", "timestamp"))
+    at = F.least("timestamp", F.lit(LATEST_RECORD))
+    hour, recorded = (F.floor(F.unix_seconds(time) / 3600) for time in (F.col("occurred_at"), at))
     kind = F.when(~F.col("accepted"), F.col("encoding")).alias("encoding")
     return (
         decoded.groupBy("topic", "partition", "event_type", "accepted", kind, hour.alias("hour"), recorded)
         .agg(
             F.count("*").alias("n"),
-            F.min("timestamp").alias("oldest"),
-            F.max("timestamp").alias("newest"),
+            F.min(at).alias("oldest"),
+            F.max(at).alias("newest"),
             F.min("offset").alias("first"),
             F.max("offset").alias("last"),
         )

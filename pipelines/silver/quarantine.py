@@ -15,6 +15,7 @@ from pipelines.contracts.decode import header
 from pipelines.contracts.reading import Told
 from pipelines.contracts.referee import Limits, judge
 from pipelines.contracts.schema_ids import Meanings
+from pipelines.contracts.times import LATEST_RECORD
 from pipelines.declare import Column, Rule, Table
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def judged(doubted: DataFrame, limits: Limits, encoding: SparkColumn, meanings: 
     """
     schema = f"{_ddl(_DOUBTED)}, text string, judged_version int, reasons {REASONS}"
     version = header("schema-version").alias("header_version")
-    told = doubted.select(*_DOUBTED, version, encoding.alias("encoding"))
+    recorded = F.least("timestamp", F.lit(LATEST_RECORD)).alias("recorded")
+    told = doubted.select(*_DOUBTED, version, encoding.alias("encoding"), recorded)
 
     def judge_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -80,12 +82,12 @@ def _ddl(names: tuple[str, ...]) -> str:
 def _judge_batch(batch: pa.RecordBatch, limits: Limits, meanings: Meanings) -> pa.RecordBatch:
     import pyarrow as pa
 
-    asked = batch.select(["event_type", "value", "timestamp", "encoding", "header_version"]).to_pylist()
+    asked = batch.select(["event_type", "value", "recorded", "encoding", "header_version"]).to_pylist()
     verdicts = [
         judge(
             r["event_type"],
             r["value"],
-            Told(_utc(r["timestamp"]), r["encoding"], r["header_version"]),
+            Told(_utc(r["recorded"]), r["encoding"], r["header_version"]),
             limits,
             meanings,
         )

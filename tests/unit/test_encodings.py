@@ -10,12 +10,13 @@ import pytest
 from encoded import NOON, TOPICS, WAYS, Encoded, bronze, encoded, meanings
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from pyspark.sql import functions as F
 
 from pipelines.config import Config
 from pipelines.contracts import avro, protobuf
 from pipelines.contracts.load import Contract, contracts, event_types, kind_of
 from pipelines.contracts.schema_ids import Meanings, UnknownId
-from pipelines.contracts.times import format_time, parse_time
+from pipelines.contracts.times import LATEST_RECORD, format_time, parse_time
 from pipelines.engine.sorting import EVENTS, Sorted, sort_out
 
 if TYPE_CHECKING:
@@ -267,3 +268,16 @@ def test_garbage_with_many_ids_hides_no_schema(spark: SparkSession) -> None:
     garbage = [Encoded(TOPICS["user-action"], prefix + b"garbage") for prefix in prefixes]
     good = [encoded(PLAY, "user-action", 2, "framed avro")] * 3
     assert rows_of(sorted_out(spark, [*garbage, *good]), "user-action").keys() == {2000, 2001, 2002}
+
+
+def test_a_record_of_no_time_is_held(spark: SparkSession) -> None:
+    """Whose producer told microseconds for milliseconds, which brokers before Kafka 4 take."""
+    records = [encoded(PLAY, "user-action", 2, way) for way in ("json", "avro", "framed protobuf")]
+    micros = F.timestamp_micros(F.lit(int(NOON.timestamp()) * 1_000_000_000))
+    at = F.when(F.col("offset") > 0, micros).otherwise(F.col("timestamp"))
+    found = sort_out(bronze(spark, [records[0], *records]).withColumn("timestamp", at), Config(), Told())
+    assert found.refused is not None
+    held = found.refused.select("offset", F.col("reasons")[0]["code"].alias("code")).collect()
+    assert {row["offset"]: row["code"] for row in held} == dict.fromkeys((1, 2, 3), "future_timestamp")
+    assert [row["offset"] for row in found.events.select("offset").collect()] == [0]
+    assert max(newest for _, newest in found.recorded) == LATEST_RECORD
