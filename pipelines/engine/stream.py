@@ -105,19 +105,23 @@ class Streams:
             return list(totals.values())
 
     def _prepare(self, available_now: bool) -> None:
-        while "bronze" in self._layers and not self._stop.is_set():
-            try:
-                guard.require_same_topics(self._lake, self._config)
-                break
-            except ReelhouseError as error:
-                if error.code != "broker_unreachable" or available_now:
-                    raise
-                self._wait_for_broker(str(error))
+        if "bronze" in self._layers:
+            self._require_same_topics(available_now)
         guard.make_tables(self._lake, self._layers)
         for layer in self._layers:
             for table in READ_BY.get(layer, ()):
                 if table.layer not in self._layers:
                     self._lake.read(table)  # another process makes it, which may not have run yet
+
+    def _require_same_topics(self, available_now: bool) -> None:
+        while not self._stop.is_set():
+            try:
+                guard.require_same_topics(self._lake, self._config)
+                return
+            except ReelhouseError as error:
+                if error.code != "broker_unreachable" or available_now:
+                    raise
+                self._wait_for_broker(str(error))
 
     def _turn(self, total: Round, available_now: bool) -> int:
         """One round of a layer; returns the records it took."""
@@ -137,6 +141,8 @@ class Streams:
             if failure.code != "broker_unreachable" or available_now:
                 raise failure from error
             self._wait_for_broker(str(failure))
+            # It may have come back with an empty disk: its offsets would count other records.
+            self._require_same_topics(available_now)
             return 0
         seconds = time.monotonic() - began
         if records:
@@ -193,7 +199,7 @@ class Streams:
         self._report(f"{sentence}; waiting for it to return")
         while not self._stop.wait(_RETRY_SECONDS):
             if answers(self._config):
-                self._report("the broker answers again")
+                self._report("the broker takes connections again")
                 return
 
 

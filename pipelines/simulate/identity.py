@@ -20,9 +20,9 @@ def identity(event_type: str, event: Mapping[str, Any], headers: Mapping[str, st
 
     `event` holds the contract's field names, `timestamp` as an aware datetime.
     """
-    if event.get("eventId") is not None:
+    if event.get("eventId"):
         return str(event["eventId"])
-    if "ce_source" in headers and "ce_id" in headers:
+    if headers.get("ce_source") and headers.get("ce_id"):
         return headers["ce_source"] + headers["ce_id"]
     return event_identity(event_type, event)
 

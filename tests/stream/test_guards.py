@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -227,6 +228,35 @@ def test_a_topic_that_was_made_anew_is_refused(config: Config, spark: SparkSessi
     with pytest.raises(ReelhouseError, match=r"media\.user-actions was deleted and created anew") as refused:
         run(spark, config)
     assert refused.value.code == "topic_recreated"
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.2)
+
+
+def test_a_broker_that_comes_back_empty_is_refused(config: Config, spark: SparkSession) -> None:
+    """In the midst of a run, which had waited for it."""
+    publish(config, range(3))
+    told: list[str] = []
+    streams = Streams(spark, config, ("bronze",), told.append)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(streams.run, available_now=False)
+        try:
+            _until(lambda: any("3 records" in line for line in told))
+            broker.stop(config)
+            _until(lambda: any("waiting for it" in line for line in told))
+            shutil.rmtree(config.broker.dir)
+            broker.start(config)
+            publish(config, range(3, 9))
+            with pytest.raises(ReelhouseError, match="created anew") as refused:
+                running.result(timeout=120)
+        finally:
+            streams.stop()
+    assert refused.value.code == "topic_recreated"
+    assert offsets(spark, config) == [0, 1, 2]
 
 
 def test_a_storage_root_that_cannot_be_written_is_said(

@@ -55,5 +55,10 @@ class TestIdentity:
     def test_then_the_cloud_events_headers(self) -> None:
         assert identity("user-action", {**ACTION, "eventId": None}, CLOUD) == "/players/7"
 
+    def test_an_empty_one_is_none(self) -> None:
+        assert identity("user-action", {**ACTION, "eventId": ""}, CLOUD) == "/players/7"
+        for empty in ({**CLOUD, "ce_id": ""}, {**CLOUD, "ce_source": ""}):
+            assert identity("user-action", ACTION, empty) == event_identity("user-action", ACTION)
+
     def test_then_the_digest(self) -> None:
         assert identity("user-action", ACTION, {"ce_id": "7"}) == event_identity("user-action", ACTION)
