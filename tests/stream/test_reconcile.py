@@ -64,6 +64,30 @@ def test_the_ledger_is_the_truth(balanced: Balanced) -> None:
         assert row.records == row.last_offset - row.first_offset + 1
 
 
+def test_a_batch_that_silver_lost_with_its_entries_is_found(balanced: Balanced) -> None:
+    """As after a backup that is older than the checkpoint: the ledger agrees with what is left."""
+    lake, config, _ = balanced
+    tables = (*SILVER, ledger.TABLE)
+    before = {table: lake.version(table) for table in tables}
+    last = lake.read(ledger.TABLE).agg(F.max("batch")).first()[0]
+    lost = lake.read(ledger.TABLE).where(F.col("batch") == last).localCheckpoint()
+    where = " OR ".join(
+        f"topic = '{row.topic}' AND partition = {row.partition} AND offset >= {row.first_offset}"
+        for row in lost.collect()
+    )
+    for table in tables:
+        condition = f"batch = {last}" if table is ledger.TABLE else where
+        lake.spark.sql(f"DELETE FROM delta.`{lake.path(table)}` WHERE {condition}")
+    try:
+        found = reconcile_records(lake, config).findings
+        assert {f.where for f in found if f.check == "bronze = ledger"} == {
+            f"{row.topic} partition {row.partition}" for row in lost.collect()
+        }
+    finally:
+        for table, version in before.items():
+            lake.spark.sql(f"RESTORE TABLE delta.`{lake.path(table)}` TO VERSION AS OF {version}")
+
+
 @pytest.mark.parametrize("table", [events.TABLE, *SILVER, *GOLD], ids=lambda table: table.full_name)
 def test_a_deleted_and_a_doubled_row_are_found(balanced: Balanced, table: Table) -> None:
     lake, config, _ = balanced
