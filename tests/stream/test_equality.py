@@ -172,7 +172,11 @@ def test_a_late_event_takes_nothing_from_batches_to_come(spark: SparkSession, tm
 
 
 @pytest.mark.parametrize("jitters", [(120, 3600), (3600, 0)])
-@pytest.mark.parametrize("rebuilt", [None, media_daily.TABLE, playbacks.TABLE], ids=str)
+@pytest.mark.parametrize(
+    "rebuilt",
+    [None, media_daily.TABLE, playbacks.TABLE],
+    ids=lambda table: "nothing" if table is None else table.full_name,
+)
 def test_another_jitter_counts_each_play_once(
     spark: SparkSession, tmp_path: Path, jitters: tuple[int, int], rebuilt: Table | None
 ) -> None:
