@@ -171,11 +171,10 @@ def test_a_late_event_takes_nothing_from_batches_to_come(spark: SparkSession, tm
     _assert_one_truth(lake, config, history)
 
 
-@pytest.mark.parametrize("jitters", [(120, 3600), (3600, 0)])
 @pytest.mark.parametrize(
-    "rebuilt",
-    [None, media_daily.TABLE, playbacks.TABLE],
-    ids=lambda table: "nothing" if table is None else table.full_name,
+    ("jitters", "rebuilt"),
+    [((120, 3600), None), ((3600, 0), media_daily.TABLE), ((3600, 0), playbacks.TABLE)],
+    ids=["raised", "lowered-part-rebuilt", "lowered-rebuilt"],
 )
 def test_another_jitter_counts_each_play_once(
     spark: SparkSession, tmp_path: Path, jitters: tuple[int, int], rebuilt: Table | None
