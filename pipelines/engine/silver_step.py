@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 
@@ -60,10 +60,12 @@ class SilverStep:
 
     def _repeat(self, batch: DataFrame, batch_id: int, lake: Lake) -> int:
         """What an attempt that was cut off left to do; the ledger then tells what the tables hold."""
-        rest = without(batch, _settled(batch, lake))
-        with closing(self._sorted(batch)) as whole, closing(self._sorted(rest)) as found:
+        with closing(self._sorted(batch)) as whole:
+            there = _settled(batch, lake)
+            refused = None if whole.refused is None else without(whole.refused, there)
+            found = replace(whole, events=without(whole.events, there), refused=refused)
             # Also what was written of this batch may be what the rest are copies of, at any distance.
-            events, _ = first_ones(found, reuse_window(self.config), lake.read, whole)
+            events, _ = first_ones(found, reuse_window(self.config), lake.read)
             together(*_writes(found, events, lake))
         entries = _recounted(batch, batch_id, lake)
         lake.replace_where(ledger.TABLE, ledger.rows(lake.spark, entries), f"batch = {batch_id}")

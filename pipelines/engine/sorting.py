@@ -124,20 +124,17 @@ def sort_out(records: DataFrame, config: Config, ids: SchemaIds | None = None) -
     return Sorted(events, refused, _places(found, later), hours, recorded, tuple(kept))
 
 
-def first_ones(
-    found: Sorted, reuse: timedelta, read: Reads, whole: Sorted | None = None
-) -> tuple[DataFrame, dict[Place, int]]:
+def first_ones(found: Sorted, reuse: timedelta, read: Reads) -> tuple[DataFrame, dict[Place, int]]:
     """The events without copies of one another and of what the tables hold, and the copies by place (count).
 
     `read` gives the tables as they stand before; `reuse` is how far apart two records of one identity and
-    two times may be. `whole`: the records that these are the rest of, where they are not all.
+    two times may be.
     """
-    around = whole or found
     known = [
         read(EVENTS[t][0])
-        .where(where_copies_stand(around.hours[t], around.recorded, reuse))
+        .where(where_copies_stand(hours, found.recorded, reuse))
         .select(F.lit(t).alias("event_type"), "event_id")
-        for t in found.hours
+        for t, hours in found.hours.items()
     ]
     if not known:
         return found.events, {}
