@@ -58,10 +58,9 @@ def show_(reason: str | None, event_type: str | None, limit: int) -> None:
     from pipelines import topics
     from pipelines.cli.pointed import pointed
     from pipelines.contracts.binary import encoding
-    from pipelines.contracts.decode import header
+    from pipelines.contracts.decode import header, record_time
     from pipelines.contracts.reading import Told, as_told
     from pipelines.contracts.schema_ids import SchemaIds
-    from pipelines.contracts.times import LATEST_RECORD
     from pipelines.engine.replay import Wanted
     from pipelines.silver import quarantine
 
@@ -69,7 +68,7 @@ def show_(reason: str | None, event_type: str | None, limit: int) -> None:
     newest = held.orderBy(F.desc("timestamp"), "topic", "partition", "offset").limit(limit)
     config = session().config()
     ids = SchemaIds(config)
-    told = newest.withColumn("timestamp", F.least("timestamp", F.lit(LATEST_RECORD))).select(
+    told = newest.withColumn("timestamp", record_time()).select(
         "*",
         encoding(topics.encodings(config)).alias("encoding"),
         header("schema-version").alias("told_version"),

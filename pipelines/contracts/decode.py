@@ -58,6 +58,11 @@ def _header(name: str) -> Column:
     return F.when(F.col("headers").isNotNull(), F.try_element_at(found, F.lit(1))["value"].cast("string"))
 
 
+def record_time(name: str = "timestamp") -> Column:
+    """A record's own time, no later than Python can tell: some producers make others."""
+    return F.least(name, F.lit(LATEST_RECORD))
+
+
 def event_type_of(types: Mapping[str, str]) -> Column:
     """The event type of `topic` by the configured names; else by the CloudEvents header `ce_type`."""
     by_topic = [F.when(F.col("topic") == topic, F.lit(event_type)) for topic, event_type in types.items()]

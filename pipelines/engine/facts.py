@@ -8,7 +8,7 @@ from datetime import datetime
 from delta.tables import DeltaTable
 from pyspark.sql import functions as F
 
-from pipelines.contracts.times import LATEST_RECORD
+from pipelines.contracts.decode import record_time
 from pipelines.declare import Table
 from pipelines.engine.lake import Lake
 from pipelines.silver import quarantine
@@ -30,7 +30,7 @@ def table_facts(lake: Lake, table: Table) -> TableFacts:
         return TableFacts(table, None, None)
     frame = lake.read(table)
     if table.freshness:
-        row = frame.agg(F.count("*"), F.max(F.least(table.freshness, F.lit(LATEST_RECORD)))).first()
+        row = frame.agg(F.count("*"), F.max(record_time(table.freshness))).first()
         return TableFacts(table, row[0] if row else 0, row[1] if row else None)
     last = DeltaTable.forPath(lake.spark, lake.path(table)).history(1).select("timestamp").first()
     return TableFacts(table, frame.count(), last[0] if last else None)

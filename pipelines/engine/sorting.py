@@ -14,10 +14,10 @@ from pyspark.sql import functions as F
 from pipelines import topics
 from pipelines.config import Config
 from pipelines.contracts.binary import JSON, decode_binary, encoding, kinds_of
-from pipelines.contracts.decode import decode, event_type_of
+from pipelines.contracts.decode import decode, event_type_of, record_time
 from pipelines.contracts.referee import Limits
 from pipelines.contracts.schema_ids import Meanings, SchemaIds
-from pipelines.contracts.times import LATEST_RECORD, parse_time
+from pipelines.contracts.times import parse_time
 from pipelines.declare import Reads
 from pipelines.engine.batch import hold
 from pipelines.silver import content_uploads, quarantine, system_events, user_actions
@@ -186,7 +186,7 @@ def _recovered(judged: DataFrame, limits: Limits) -> DataFrame:
 
 def _counts(decoded: DataFrame) -> list[Row]:
     """What the next steps, and the ledger, need to know: in one pass."""
-    at = F.least("timestamp", F.lit(LATEST_RECORD))
+    at = record_time()
     hour, recorded = (F.floor(F.unix_seconds(time) / 3600) for time in (F.col("occurred_at"), at))
     kind = F.when(~F.col("accepted"), F.col("encoding")).alias("encoding")
     return (

@@ -11,11 +11,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.bronze import events as bronze
-from pipelines.contracts.decode import header
+from pipelines.contracts.decode import header, record_time
 from pipelines.contracts.reading import Told
 from pipelines.contracts.referee import Limits, judge
 from pipelines.contracts.schema_ids import Meanings
-from pipelines.contracts.times import LATEST_RECORD
 from pipelines.declare import Column, Rule, Table
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def judged(doubted: DataFrame, limits: Limits, encoding: SparkColumn, meanings: 
     """
     schema = f"{_ddl(_DOUBTED)}, text string, judged_version int, reasons {REASONS}"
     version = header("schema-version").alias("header_version")
-    recorded = F.least("timestamp", F.lit(LATEST_RECORD)).alias("recorded")
+    recorded = record_time().alias("recorded")
     told = doubted.select(*_DOUBTED, version, encoding.alias("encoding"), recorded)
 
     def judge_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
