@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from embedded_broker import broker_config
+from embedded_broker import running_broker, until
 from lake_rows import assert_gold_is, assert_gold_is_rebuilt
 
 from pipelines import broker
@@ -33,10 +33,8 @@ ROUNDS = 4
 
 @pytest.fixture
 def config(tmp_path: Path) -> Iterator[Config]:
-    found = broker_config(tmp_path, partitions=2)
-    broker.start(found)
-    yield found
-    broker.stop(found)
+    with running_broker(tmp_path, partitions=2) as found:
+        yield found
 
 
 def start_run(config: Config, folder: Path, *more: str) -> subprocess.Popen[bytes]:
@@ -103,14 +101,14 @@ def test_sigterm_finishes_the_batch_and_exits_with_0_and_a_dead_broker_is_waited
     counts = write_simulation(tmp_path, users=5, days=1, seed=6)
     running = start_run(config, tmp_path)
     try:
-        _until(lambda: "running bronze" in (tmp_path / "run.log").read_text())
+        until(lambda: "running bronze" in (tmp_path / "run.log").read_text(), seconds=180)
         status = broker.status(config)
         assert status.pid is not None
         os.kill(status.pid, signal.SIGKILL)
-        _until(lambda: "waiting for it to return" in (tmp_path / "run.log").read_text())
+        until(lambda: "waiting for it to return" in (tmp_path / "run.log").read_text(), seconds=180)
         broker.start(config)
         produce(config, [tmp_path / "events.ndjson"])
-        _until(lambda: "gold: " in (tmp_path / "run.log").read_text())
+        until(lambda: "gold: " in (tmp_path / "run.log").read_text(), seconds=180)
         running.send_signal(signal.SIGTERM)
         assert running.wait(timeout=120) == 0
     finally:
@@ -118,10 +116,3 @@ def test_sigterm_finishes_the_batch_and_exits_with_0_and_a_dead_broker_is_waited
             os.killpg(running.pid, signal.SIGKILL)
     assert "records taken: bronze" in (tmp_path / "run.log").read_text()
     assert counts.records.total() > 0
-
-
-def _until(condition: object, seconds: float = 180) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.5)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 
+from pipelines import broker
 from pipelines.config import Config
 
 
@@ -33,6 +36,25 @@ def broker_config(folder: Path, partitions: int = 4) -> Config:
             "stream": {"rules_minutes": 0},
         }
     )
+
+
+@contextmanager
+def running_broker(folder: Path, partitions: int = 4) -> Iterator[Config]:
+    """The configuration of a broker that runs until the end of the block."""
+    config = broker_config(folder, partitions)
+    broker.start(config)
+    try:
+        yield config
+    finally:
+        broker.stop(config)
+
+
+def until(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait for what happens in another process or thread."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.2)
 
 
 def read_all(config: Config, topic: str) -> list[Any]:

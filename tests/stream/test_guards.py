@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from embedded_broker import broker_config
+from embedded_broker import running_broker, until
 from kafka import TopicPartition
 
 from pipelines import broker
@@ -41,10 +41,8 @@ pytestmark = pytest.mark.stream
 
 @pytest.fixture
 def config(tmp_path: Path) -> Iterator[Config]:
-    found = broker_config(tmp_path, partitions=1)
-    broker.start(found)
-    yield found
-    broker.stop(found)
+    with running_broker(tmp_path, partitions=1) as found:
+        yield found
 
 
 def publish(config: Config, numbers: range, padding: int = 0) -> None:
@@ -230,13 +228,6 @@ def test_a_topic_that_was_made_anew_is_refused(config: Config, spark: SparkSessi
     assert refused.value.code == "topic_recreated"
 
 
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.2)
-
-
 def test_a_broker_that_comes_back_empty_is_refused(config: Config, spark: SparkSession) -> None:
     """In the midst of a run, which had waited for it."""
     publish(config, range(3))
@@ -245,9 +236,10 @@ def test_a_broker_that_comes_back_empty_is_refused(config: Config, spark: SparkS
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(streams.run, available_now=False)
         try:
-            _until(lambda: any("3 records" in line for line in told))
+            until(lambda: any("3 records" in line for line in told), seconds=120)
             broker.stop(config)
-            _until(lambda: any("waiting for it" in line for line in told))
+            # In the midst of a question Kafka's client asks on for a minute, and Spark three times.
+            until(lambda: any("waiting for it" in line for line in told), seconds=300)
             shutil.rmtree(config.broker.dir)
             broker.start(config)
             publish(config, range(3, 9))

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from embedded_broker import broker_config
+from embedded_broker import running_broker
 
-from pipelines import broker
 from pipelines.config import Config
 from pipelines.engine.lake import Lake
 from pipelines.engine.stream import Streams
@@ -27,10 +26,8 @@ HOUR = 3600
 
 @pytest.fixture
 def config(tmp_path: Path) -> Iterator[Config]:
-    config = broker_config(tmp_path, partitions=2)
-    broker.start(config)
-    yield config
-    broker.stop(config)
+    with running_broker(tmp_path, partitions=2) as found:
+        yield found
 
 
 def send(config: Config, partition: int, age: int, count: int = 1) -> None:
