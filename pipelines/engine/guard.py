@@ -103,12 +103,14 @@ def _holder(file: IO[str]) -> str:
 def make_tables(lake: Lake, layers: Sequence[str]) -> None:
     """Make what the layers' streams write, where it is missing, once it is sure that nothing is lost.
 
-    Raises ReelhouseError (`checkpoint_lost`, `checkpoint_behind`, `table_lost`, `source_lost` …).
+    Raises ReelhouseError (`checkpoint_lost`, `checkpoint_behind`, `table_lost`, `table_behind`,
+    `source_lost` …).
     """
     for layer in layers:
         _require_checkpoint(lake, layer)
         _require_tables(lake, layer)
         _require_newest_checkpoint(lake, layer)
+        _require_newest_tables(lake, layer)
     for layer in layers:
         lake.create(OF_LAYER[layer])
 
@@ -180,6 +182,33 @@ def _require_tables(lake: Lake, layer: str) -> None:
         raise ReelhouseError(message, code="table_lost")
     if layer in READ_BY:
         sources(lake, layer, batch)
+
+
+def _require_newest_tables(lake: Lake, layer: str) -> None:
+    """Refuse tables that are older than the checkpoint, such as from a backup: their stream would go on, and
+    what it had written since would be missing. Raises ReelhouseError (`table_behind`).
+    """
+    committed, _ = last_batch(lake, layer)
+    if committed is None:
+        return
+    begun = pins(lake, layer)
+    known = begun.versions if begun else {}
+    behind = {
+        table.full_name: f"version {newest} of {known[table.full_name]}"
+        for table in OF_LAYER[layer]
+        if table.full_name in known and (newest := lake.version(table)) < known[table.full_name]
+    }
+    # By versions only what was there before the last batch. Silver's may have had no records.
+    written = _last_written(lake, layer)
+    if layer != "silver" and not behind and (-1 if written is None else written) < committed:
+        behind = {_WRITTEN_BY_EACH_BATCH[layer].full_name: f"batch {written} of {committed}"}
+    if behind:
+        listed = ", ".join(f"{name} ({told})" for name, told in behind.items())
+        message = (
+            f"{listed} is older than the checkpoint of {layer}; restore newer ones, or begin {layer} anew: "
+            "docs/operations.md says how"
+        )
+        raise ReelhouseError(message, code="table_behind")
 
 
 def require_same_topics(lake: Lake, config: Config) -> None:

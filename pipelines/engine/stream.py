@@ -25,7 +25,7 @@ from pipelines.engine.lake import Lake
 from pipelines.engine.queries import STOPPED, Queries
 from pipelines.engine.replay import release_known
 from pipelines.engine.rules import count_rules
-from pipelines.engine.stream_errors import explained
+from pipelines.engine.stream_errors import explained, passing
 from pipelines.errors import ReelhouseError
 from pipelines.kafka_clients import answers
 from pipelines.tables import LAYERS, OF_LAYER, READ_BY
@@ -33,10 +33,9 @@ from pipelines.tables import LAYERS, OF_LAYER, READ_BY
 Report = Callable[[str], None]
 """Called with a line for people."""
 
-# Spark 4.1's Kafka source, asked for its metrics after a batch that a killed run had begun, finds no offsets
-# and fails the query, though the batch is committed by then.
-_METRICS_FAULT = 'the return value of "scala.Option.get()" is null'
 _RETRY_SECONDS = 5.0
+_ATTEMPTS = 4
+"""How often a batch is taken at most in one turn (count), when each time something passing ended it."""
 _ROUNDS_BETWEEN_COMPACTIONS = 40
 
 
@@ -89,8 +88,8 @@ class Streams:
         """Run until `stop`, or with `available_now` until what is there now is in every layer.
 
         Exactly once into every table, whenever this process ends. Raises ReelhouseError (`already_running`,
-        `checkpoint_lost`, `table_lost`, `source_lost`, `topic_missing`, `topic_recreated`, `offsets_expired`,
-        `storage_unwritable`, …).
+        `checkpoint_lost`, `table_lost`, `table_behind`, `source_lost`, `topic_missing`, `topic_recreated`,
+        `offsets_expired`, `storage_unwritable`, …).
         """
         with guard.only_writer(self._lake, self._layers, self._report), _cheap_collections():
             self._prepare(available_now)
@@ -172,12 +171,16 @@ class Streams:
         total.rounds += 1
 
     def _drained(self, layer: str) -> tuple[int, int]:
-        try:
-            return self._drain(layer)
-        except StreamingQueryException as error:
-            if _METRICS_FAULT not in str(error):
-                raise
-            return self._drain(layer)
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self._drain(layer)
+            except StreamingQueryException as error:
+                told = passing(error)
+                if told is None:
+                    raise
+                if told:
+                    self._report(f"{layer}: {told}")
+        return self._drain(layer)
 
     def _drain(self, layer: str) -> tuple[int, int]:
         if layer == "bronze" and not answers(self._config):

@@ -9,6 +9,22 @@ from pipelines.engine.storage_errors import causes, storage_failure
 from pipelines.errors import ReelhouseError
 from pipelines.submitted import lacking_on_workers
 
+# Spark 4.1's Kafka source, asked for its metrics after a batch that a killed run had begun, finds no offsets
+# and fails the query, though the batch is committed by then.
+_METRICS_FAULT = 'the return value of "scala.Option.get()" is null'
+# What a batch holds is with the executors: with one of them a part is gone, which Spark cannot make again.
+_HELD_ROWS_GONE = re.compile(r"Checkpoint block \S+ not found|CHECKPOINT_RDD_BLOCK_ID_NOT_FOUND")
+
+
+def passing(error: Exception) -> str | None:
+    """What to tell ("" for nothing) of what the next attempt may not meet; None: that would fail, too."""
+    text = "\n".join(causes(error))
+    if _METRICS_FAULT in text:
+        return ""
+    if _HELD_ROWS_GONE.search(text):
+        return "an executor was lost with rows of the batch, which is taken again"
+    return None
+
 
 def explained(layer: str, error: Exception, root: str, config: Config) -> ReelhouseError:
     """The sentence for what ended a layer's stream into `root`."""

@@ -88,6 +88,20 @@ class Cluster:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
+    def kill_executors(self) -> int:
+        """SIGKILL to all executors, as when a cluster takes its machines back; how many there were."""
+        groups = {process.pid for process in self.processes.values()}
+        killed = 0
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                is_executor = b"CoarseGrainedExecutorBackend" in (process / "cmdline").read_bytes()
+                if is_executor and os.getpgid(int(process.name)) in groups:
+                    os.kill(int(process.name), signal.SIGKILL)
+                    killed += 1
+            except OSError:
+                continue  # it has ended
+        return killed
+
     def stop(self) -> None:
         """End all processes."""
         for process in self.processes.values():

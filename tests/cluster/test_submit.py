@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -142,7 +143,7 @@ def _stopped_in_its_first_batch(submitter: Submitter, layer: str) -> str:
     return log.read_text()
 
 
-def test_all_layers_in_one_application_give_the_truth_though_a_worker_dies_in_mid_run(
+def test_all_layers_in_one_application_give_the_truth_though_a_worker_and_executors_die_in_mid_run(
     world: Submitter, spark: SparkSession, tmp_path: Path
 ) -> None:
     submitter = world.on(tmp_path)
@@ -158,7 +159,12 @@ def test_all_layers_in_one_application_give_the_truth_though_a_worker_dies_in_mi
     try:
         _until(lambda: "bronze: " in log.read_text(), running, log)
         world.cluster.kill_worker(1)
-        _until(lambda: "gold: " in log.read_text(), running, log)
+        # Gold's first batch has begun to write what its executors hold.
+        begun = Path(submitter.config.storage.root, "gold/media_daily/_delta_log", f"{1:020}.json")
+        _until(begun.exists, running, log, pause=0.05)
+        assert world.cluster.kill_executors()
+        _until(lambda: "gold: an executor was lost" in log.read_text(), running, log)
+        _until(lambda: re.search(r"^gold: [\d,]+ records", log.read_text(), re.M), running, log)
         _read_from_outside(submitter.config, tmp_path)
         _a_second_application_is_refused(submitter, running)
         running.send_signal(signal.SIGTERM)
@@ -224,12 +230,14 @@ def _left(events: Path) -> list[str]:
     return [event["Removed Reason"] for event in events_named(events, "ExecutorRemoved")]
 
 
-def _until(condition: Callable[[], bool], running: subprocess.Popen[bytes], log: Path) -> None:
+def _until(
+    condition: Callable[[], object], running: subprocess.Popen[bytes], log: Path, pause: float = 0.5
+) -> None:
     deadline = time.monotonic() + _SECONDS
     while not condition():
         assert running.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.5)
+        time.sleep(pause)
 
 
 def test_a_driver_without_jars_says_how_to_give_them(world: Submitter, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from embedded_broker import running_broker, until
@@ -28,6 +28,7 @@ from pipelines.engine.reconcile_gold import reconcile_gold
 from pipelines.engine.stream import Streams
 from pipelines.engine.stream_facts import stream_facts
 from pipelines.errors import ReelhouseError
+from pipelines.gold import media_daily, state
 from pipelines.kafka_clients import admin, producer
 from pipelines.silver import user_actions
 from pipelines.tables import GOLD, LAYERS
@@ -123,6 +124,41 @@ def test_a_checkpoint_of_before_is_refused(config: Config, spark: SparkSession) 
         aside.rename(now)
     Streams(spark, config, LAYERS, print).run(available_now=True)
     assert offsets(spark, config) == list(range(7))
+
+
+def test_tables_of_before_are_refused(config: Config, spark: SparkSession) -> None:
+    """The stream would go on after what it had read, and what it had written since would be missing."""
+    lake = Lake.of(spark, config)
+    root = Path(lake.root)
+    for done, numbers in enumerate((range(3), range(3, 5), range(5, 7))):
+        publish(config, numbers)
+        Streams(spark, config, LAYERS, print).run(available_now=True)
+        shutil.copytree(root, root.with_name(f"kept-{done}"))
+    last, before = "batch 1 of 2", r"version \d+ of \d+"
+    for table, kept, told in (
+        (events.TABLE, 1, last),
+        (user_actions.TABLE, 0, before),
+        (media_daily.TABLE, 0, before),
+        (state.RECENT_ACTIONS, 1, last),
+    ):
+        now, older = Path(lake.path(table)), root.with_name(f"kept-{kept}") / table.layer / table.name
+        aside = now.rename(root / "aside")
+        shutil.copytree(older, now)
+        _forget_logs(spark)
+        with pytest.raises(ReelhouseError, match=rf"^{table.full_name} \({told}\) is older") as refused:
+            Streams(spark, config, LAYERS, print).run(available_now=True)
+        assert refused.value.code == "table_behind"
+        shutil.rmtree(now)
+        aside.rename(now)
+    _forget_logs(spark)
+    Streams(spark, config, LAYERS, print).run(available_now=True)
+    assert offsets(spark, config) == list(range(7))
+
+
+def _forget_logs(spark: SparkSession) -> None:
+    """As a process that has just been started."""
+    jvm: Any = spark._jvm
+    jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
 
 
 def test_a_layer_begins_anew_when_the_log_of_its_source_has_been_cut(
