@@ -58,6 +58,7 @@ def leases(lake: Lake, layers: Sequence[str], holder: str, report: Callable[[str
 class _Lease:
     def __init__(self, lake: Lake, layer: str, holder: str) -> None:
         self._lake, self._layer, self._holder = lake, layer, holder
+        self._id = uuid.uuid4().hex
         self._path = f"{lake.root}/_locks/{layer}.lease"
         self._etag: str | None = None
         self._seen_at = self._held_until = 0.0
@@ -112,7 +113,9 @@ class _Lease:
 
     def _put(self, over: str | None) -> bool:
         """Write the lease where there is none, or over the one with this ETag; whether it is ours then."""
-        began, text = time.monotonic(), json.dumps({"holder": self._holder, "id": uuid.uuid4().hex})
+        began = time.monotonic()
+        # Each renewal another text: the ETag may be a hash of it.
+        text = json.dumps({"holder": self._holder, "id": self._id, "renewal": uuid.uuid4().hex})
         files, path = self._lake.hadoop_files(self._path)
         builder = files.createFile(path).create()
         builder = (
@@ -123,12 +126,12 @@ class _Lease:
             stream.write(bytearray(text.encode()))
             stream.close()
         except Py4JJavaError as error:
-            # Or it has arrived without its answer, was sent again, and met itself: the text tells.
+            # Or it, or the one before, has arrived without its answer, and this one met it: the text tells.
             if not _lost_the_race(error):
                 raise
         # The ETag first: were it another's, the text that is read after it would tell.
         etag = self._stored_etag()
-        if self._lake.read_text(self._path) != text:
+        if self._stored().get("id") != self._id:
             return False
         self._etag, self._held_until = etag, began + GIVES_UP_SECONDS
         return True
@@ -143,8 +146,11 @@ class _Lease:
             raise
 
     def _stored_holder(self) -> str:
+        return str(self._stored().get("holder", "an unknown process"))
+
+    def _stored(self) -> dict[str, Any]:
         text = self._lake.read_text(self._path)
-        return str(json.loads(text)["holder"]) if text else "an unknown process"
+        return dict(json.loads(text)) if text else {}
 
     def _end(self, sentence: str) -> None:
         """End Java and Python at once: a commit on its way must not arrive after another has taken over."""
