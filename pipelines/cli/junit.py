@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from pipelines.cli.output import printable
+
 if TYPE_CHECKING:
     from pipelines.quality.suites import Found
 
@@ -22,7 +24,8 @@ def write_junit(file: Path, found: Sequence[Found]) -> None:
             case = ElementTree.SubElement(suite, "testcase", {"classname": table, "name": one.rule})
             if not one.violations:
                 continue
-            sentence = f"{one.comment} Broken by {one.violations:,} of {one.checked:,}: {one.example}"
+            broken = f"Broken by {one.violations:,} of {one.checked:,}: {one.example}"
+            sentence = printable(f"{one.comment} {broken}")
             if one.is_failure:
                 ElementTree.SubElement(case, "failure", message=sentence)
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
@@ -16,6 +17,8 @@ from pipelines.text import shortened
 
 FORMATS = ("table", "csv", "json")
 _WIDEST = 60
+# Commands to a terminal, halves of surrogate pairs, and whatever else XML 1.0 does not take.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def show(names: Sequence[str], rows: Iterable[Sequence[Any]], format_name: str) -> None:
@@ -63,5 +66,15 @@ def _text(value: Any, null: str) -> str:
     return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
 
 
+def printable(text: str) -> str:
+    """The text with what no terminal or XML file should get as \\xNN or \\uNNNN; lines and tabs stay."""
+    return _UNPRINTABLE.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found.group())
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
 def _shortened(text: str) -> str:
-    return shortened(text.replace("\n", "\\n"), _WIDEST)
+    return shortened(printable(text.replace("\n", "\\n")), _WIDEST)

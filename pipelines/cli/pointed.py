@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pipelines.cli.output import printable
 from pipelines.text import shortened
 
 Reason = tuple[str, str, str]
@@ -29,7 +30,7 @@ def pointed(value: bytes | None, event: Any, reasons: Sequence[Reason]) -> Itera
         lines.append(f"{_short(line)}{'   ◄ ' if marks else ''}{'; '.join(map(_short, marks))}")
     for code, field, message in reasons:
         if field not in shown:
-            yield f"◄ {code}{f' {field}' if field else ''}: {_short(message)}"
+            yield f"◄ {code}{f' {printable(field)}' if field else ''}: {_short(message)}"
     yield from lines[:_MOST_LINES]
     if len(lines) > _MOST_LINES:
         yield f"… {len(lines) - _MOST_LINES} more lines"
@@ -64,4 +65,4 @@ def _raw(value: bytes | None) -> Iterator[tuple[str, str]]:
 
 
 def _short(text: str) -> str:
-    return shortened(text, _WIDEST)
+    return shortened(printable(text), _WIDEST)

@@ -36,6 +36,19 @@ def test_text_that_is_not_json_and_no_value_at_all() -> None:
     assert list(pointed(None, None, [("null_value", "", "the record has no value")]))[-1] == "(no value)"
 
 
+def test_a_record_gives_the_terminal_no_commands() -> None:
+    value = b"\x1b]0;title\x07\x1b[31mred \xc2\x9b2J"
+    assert list(pointed(value, None, [("invalid_json", "", "not JSON: \x1b[2J")])) == [
+        r"◄ invalid_json: not JSON: \x1b[2J",
+        r"\x1b]0;title\x07\x1b[31mred \x9b2J",
+    ]
+    name = "\x1b[2J"
+    assert list(pointed(b"", {name: "\x9b\ud800"}, [("unknown_field", name + "x", "?")])) == [
+        r"◄ unknown_field \x1b[2Jx: ?",
+        r'\x1b[2J: "\x9b\ud800"',
+    ]
+
+
 def test_much_is_shortened() -> None:
     value = json.dumps({f"f{n}": "x" * 500 for n in range(100)}).encode()
     lines = list(pointed(value, json.loads(value), []))
