@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from delta.tables import DeltaTable
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
 
 from pipelines.config import Config
@@ -20,6 +21,8 @@ from pipelines.errors import ReelhouseError
 _ATOMIC_OVERWRITE = ("s3a://", "gs://")
 # For the size of a row: in a file of fewer rows most is the file's own.
 _COMMITS_LOOKED_AT, _ENOUGH_ROWS = 3, 1000
+_READS = 3
+"""How often a small file is asked for (count): between two storages' steps of replacing it, it is gone."""
 _PROPERTIES = {
     "delta.checkpointInterval": "50",
 }
@@ -178,14 +181,21 @@ class Lake:
 
     def read_text(self, path: str) -> str | None:
         """A small file's text; None when there is none."""
-        if not self._files(path).exists(self._hadoop(path)):
-            return None
-        stream = self._files(path).open(self._hadoop(path))
-        try:
-            data = self._java("org.apache.commons.io.IOUtils").toByteArray(stream)
-            return bytes(data).decode()
-        finally:
-            stream.close()
+        for _ in range(_READS):
+            if not self._files(path).exists(self._hadoop(path)):
+                continue
+            try:
+                stream = self._files(path).open(self._hadoop(path))
+            except Py4JJavaError as error:
+                if "FileNotFoundException" not in str(error.java_exception.getClass().getName()):
+                    raise
+                continue  # it is being replaced
+            try:
+                data = self._java("org.apache.commons.io.IOUtils").toByteArray(stream)
+                return bytes(data).decode()
+            finally:
+                stream.close()
+        return None
 
     def write_text(self, path: str, text: str) -> None:
         """Write a small file whole: it appears under its name only when complete."""
@@ -195,7 +205,8 @@ class Lake:
         stream = files.create(written, True)
         stream.write(bytearray(text.encode()))
         stream.close()
-        if not in_place:
+        # On a disk a file takes the place of another in one step; HDFS refuses, and a reader asks again.
+        if not in_place and not files.rename(written, target):
             files.delete(target, False)
             files.rename(written, target)
 

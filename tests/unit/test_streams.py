@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 from pipelines.cli.output import plain
 from pipelines.config import Config
+from pipelines.engine.lake import Lake
 from pipelines.engine.stream import Streams, _Every
 from pipelines.engine.stream_errors import explained
 from pipelines.errors import ReelhouseError
@@ -66,3 +69,27 @@ def test_layers_whose_source_is_not_there_yet_say_so(spark: SparkSession, tmp_pa
 def test_every_value_that_sql_gives_has_a_text() -> None:
     assert plain(timedelta(minutes=10)) == "0:10:00"
     assert plain({"a": [Decimal("1.50"), None, True]}) == {"a": ["1.50", None, True]}
+
+
+def test_a_small_file_is_never_seen_half_or_gone_while_it_is_replaced(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    lake = Lake(spark, str(tmp_path))
+    path, ended = f"{lake.root}/pins.json", threading.Event()
+    lake.write_text(path, "whole")
+
+    def replace() -> int:
+        times = 0
+        while not ended.is_set():
+            lake.write_text(path, "whole")
+            times += 1
+        return times
+
+    with ThreadPoolExecutor(1) as pool:
+        replaced = pool.submit(replace)
+        try:
+            seen = {lake.read_text(path) for _ in range(1500)}
+        finally:
+            ended.set()
+    assert replaced.result() > 100
+    assert seen == {"whole"}
