@@ -29,8 +29,10 @@ _AVRO_LIMITS = {
     "org.apache.avro.limits.collectionItems.maxLength": str(1 << 20),
 }
 _LIMITED = " ".join(f"-D{key}={value}" for key, value in _AVRO_LIMITS.items())
-# VFORK: Hadoop starts a `chmod` for a file that it makes, without a helper process before each.
-_JAVA_OPTIONS = "-XX:+UseParallelGC -Duser.timezone=UTC -Djdk.lang.Process.launchMechanism=VFORK"
+_JAVA_OPTIONS = "-XX:+UseParallelGC -Duser.timezone=UTC"
+# Hadoop starts a `chmod` for a file that it makes: without a helper process before each. Only Java on Linux
+# knows it; elsewhere the first process that Java starts would fail.
+_ON_LINUX = "-Djdk.lang.Process.launchMechanism=VFORK"
 # Without it Spark tells five lines about its own logging before it can be told not to.
 _QUIET = f'"-Dlog4j2.configurationFile={Path(__file__).with_name("log4j2.properties")}"'
 _OWN = {
@@ -220,5 +222,10 @@ def _brought(config: Config, with_catalog: bool) -> dict[str, str]:
         "spark.jars": ",".join([*jars, *further]),
         # On the driver's own class path their classes can come from the archive.
         "spark.driver.extraClassPath": ":".join([*jars, *drivers]),
-        "spark.driver.extraJavaOptions": f"{_JAVA_OPTIONS} {_QUIET} {java_options(require_java())}".strip(),
+        "spark.driver.extraJavaOptions": _driver_options(),
     }
+
+
+def _driver_options() -> str:
+    launched = _ON_LINUX if sys.platform == "linux" else ""
+    return " ".join(filter(None, (_JAVA_OPTIONS, launched, _QUIET, java_options(require_java()))))
