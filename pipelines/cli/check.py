@@ -53,7 +53,7 @@ def command(
     from pipelines.session import open_session
     from pipelines.tables import table_named
 
-    chosen = [table_named(name) for name in names]
+    chosen = [*dict.fromkeys(map(table_named, names))]
     config = session().config()
     lake, checks = Lake.of(open_session(config, "check"), config), Checks()
     found = check.check(lake, config, chosen or _existing(lake), checks)
