@@ -1,36 +1,95 @@
-"""Records the gaps that bronze is about to skip, before it does."""
+"""Records the gaps that bronze skips: those before its next record, and those that a drain passed over."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 
+from pyspark.sql import Window
 from pyspark.sql import functions as F
 
-from pipelines.bronze import expired_records
+from pipelines.bronze import events, expired_records
 from pipelines.config import Config
 from pipelines.engine.checkpoint import last_batch, offsets
 from pipelines.engine.lake import Lake
 from pipelines.topics import first_offsets
 
 TABLE = expired_records.TABLE
+Place = tuple[str, int]
+"""Topic and partition."""
 Gap = tuple[str, int, int, int]
 """Topic, partition, the first offset that is gone, the first after it."""
 
 
 def record(lake: Lake, config: Config, report: Callable[[str], None]) -> None:
-    """Write each gap between what bronze has read and what Kafka still holds, once."""
+    """Write each gap between what bronze has read and what Kafka still holds, once.
+
+    Called before and after each drain: Kafka goes on deleting while a backlog is read.
+    """
     batch, _ = last_batch(lake, "bronze")
-    if batch is None:
-        return
-    gaps = list(_gaps(offsets(lake, "bronze", batch)[0], first_offsets(config)))
+    reached = {} if batch is None else _by_place(offsets(lake, "bronze", batch)[0])
+    held, looked = _by_place(first_offsets(config)), _looked(lake)
+    begun = {place: reached.get(place, first) for place, first in held.items()} | looked
+    gaps = sorted([*_passed_over(lake, begun, held, reached), *_ahead(held, reached)])
     gaps = gaps and list(_untold(lake, gaps))
-    if not gaps:
-        return
-    now = datetime.now(timezone.utc)
-    lake.append(TABLE, lake.spark.createDataFrame([(*gap, now) for gap in gaps], TABLE.schema()))
+    if gaps:
+        now = datetime.now(timezone.utc)
+        lake.append(TABLE, lake.spark.createDataFrame([(*gap, now) for gap in gaps], TABLE.schema()))
     for topic, partition, first, end in gaps:
         report(f"skipping {end - first:,} expired records of {topic}, partition {partition}, from {first}")
+    told = {place: max(low, min(held.get(place, 0), reached.get(place, 0))) for place, low in begun.items()}
+    if told != looked:
+        lake.write_text(
+            _looked_file(lake), json.dumps([[*place, low] for place, low in sorted(told.items())])
+        )
+
+
+def _by_place(offsets: Mapping[str, Mapping[str, int]] | Mapping[str, Mapping[int, int]]) -> dict[Place, int]:
+    return {(topic, int(p)): offset for topic, found in offsets.items() for p, offset in found.items()}
+
+
+def _looked(lake: Lake) -> dict[Place, int]:
+    """The offsets below which every gap is written; nothing before the first look."""
+    text = lake.read_text(_looked_file(lake))
+    return {(topic, partition): low for topic, partition, low in json.loads(text)} if text else {}
+
+
+def _looked_file(lake: Lake) -> str:
+    return f"{lake.checkpoint('bronze')}-expired.json"
+
+
+def _ahead(held: dict[Place, int], reached: dict[Place, int]) -> Iterator[Gap]:
+    """What is gone before bronze's next record."""
+    for place, offset in reached.items():
+        if held.get(place, 0) > offset:
+            yield *place, offset, held[place]
+
+
+def _passed_over(
+    lake: Lake, begun: dict[Place, int], held: dict[Place, int], reached: dict[Place, int]
+) -> Iterator[Gap]:
+    """What bronze lacks of the offsets that are gone since they were looked at.
+
+    Offsets that never had a record, of a transaction's end or a compacted topic, count among them.
+    """
+    for place, low in begun.items():
+        high = min(held.get(place, 0), reached.get(place, 0))
+        if low < high:
+            for first, end in _lacking(lake, place, low, high):
+                yield *place, first, end
+
+
+def _lacking(lake: Lake, place: Place, low: int, high: int) -> list[tuple[int, int]]:
+    """The spans of offsets, from `low` on and below `high`, that bronze has no row of."""
+    rows = lake.read(events.TABLE).where((F.col("topic") == place[0]) & (F.col("partition") == place[1]))
+    rows = rows.where((F.col("offset") >= low) & (F.col("offset") < high)).select("offset")
+    if rows.count() == high - low:
+        return []
+    after = F.lead("offset", 1, high).over(Window.partitionBy(F.lit(0)).orderBy("offset"))
+    before_first = lake.spark.range(low - 1, low).toDF("offset")
+    spans = before_first.unionByName(rows).select((F.col("offset") + 1).alias("first"), after.alias("end"))
+    return [(row["first"], row["end"]) for row in spans.where("first < end").collect()]
 
 
 def _untold(lake: Lake, gaps: list[Gap]) -> Iterator[Gap]:
@@ -41,11 +100,3 @@ def _untold(lake: Lake, gaps: list[Gap]) -> Iterator[Gap]:
         begin = max(first, told.get((topic, partition), 0))
         if begin < end:
             yield topic, partition, begin, end
-
-
-def _gaps(reached: dict[str, dict[str, int]], held: dict[str, dict[int, int]]) -> Iterator[Gap]:
-    for topic, partitions in sorted(reached.items()):
-        for partition, offset in sorted(partitions.items()):
-            first = held.get(topic, {}).get(int(partition), 0)
-            if first > offset:
-                yield topic, int(partition), offset, first

@@ -186,7 +186,8 @@ class Streams:
         if layer == "bronze" and not answers(self._config):
             servers = self._config.kafka.bootstrap_servers
             raise StreamingQueryException(f"no broker answers at {servers}: TimeoutException")
-        if layer == "bronze" and not self._config.kafka.fail_on_data_loss:
+        skips = layer == "bronze" and not self._config.kafka.fail_on_data_loss
+        if skips:
             expired.record(self._lake, self._config, self._report)
         running = self._queries.start(layer)
         query = running.query
@@ -196,6 +197,8 @@ class Streams:
             if self._stop.is_set() and layer == "bronze":
                 query.stop()
         query.awaitTermination()  # raises what it failed of
+        if skips:
+            expired.record(self._lake, self._config, self._report)
         return running.taken()
 
     def _wait_for_broker(self, sentence: str) -> None:

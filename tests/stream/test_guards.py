@@ -102,6 +102,37 @@ def test_expired_records_stop_the_stream_and_skipping_them_is_recorded(
     assert "skipping 2 expired records of media.user-actions, partition 0, from 15" in lines
 
 
+def test_records_that_expire_while_a_backlog_is_read_are_recorded(
+    config: Config, spark: SparkSession
+) -> None:
+    """Spark passes over them within one query, and the next round would begin behind them."""
+    publish(config, range(400), padding=20_000)  # more than the consumer fetches at once, which stays with it
+    kafka = config.kafka.model_copy(update={"fail_on_data_loss": False})
+    stream = config.stream.model_copy(update={"max_records_per_batch": 40})
+    changed = config.model_copy(update={"kafka": kafka, "stream": stream})
+    lake, lines = Lake.of(spark, config), list[str]()
+    place = TopicPartition(config.kafka.topics.user_actions, 0)
+
+    def expire() -> None:
+        until(Path(lake.checkpoint("bronze"), "commits", "1").exists, 60)
+        with closing(admin(config)) as client:
+            client.delete_records({place: 300})
+
+    with ThreadPoolExecutor(1) as pool:
+        expiring = pool.submit(expire)
+        run(spark, changed, lines.append)
+        expiring.result()
+    found = offsets(spark, config)
+    gone = sorted(set(range(400)) - set(found))
+    print(f"bronze lacks {len(gone)} records: {gone[:1]} to {gone[-1:]}")
+    assert gone == list(range(gone[0], 300)), "nothing expired before it was read"
+    run(spark, changed, lines.append)  # records nothing again
+    rows = lake.read(expired_records.TABLE).collect()
+    assert [(row.first_offset, row.end_offset) for row in rows] == [(gone[0], 300)]
+    told = f"skipping {300 - gone[0]} expired records of {place.topic}, partition 0, from {gone[0]}"
+    assert lines.count(told) == 1
+
+
 def test_a_checkpoint_of_before_is_refused(config: Config, spark: SparkSession) -> None:
     """Delta would skip the writes of its next batches, whose numbers the tables know."""
     lake = Lake.of(spark, config)
