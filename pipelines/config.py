@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 DEFAULT_PORT = 29092
 DEFAULT_CONTROLLER_PORT = 29093
@@ -49,7 +49,10 @@ class Storage(_Section):
 
 
 class Topics(_Section):
-    """The topics' names."""
+    """The topics' names, each another: an input topic's name tells what its records are."""
+
+    # A name that is given may be another one's default.
+    model_config = ConfigDict(validate_default=True)
 
     user_actions: str = Field("media.user-actions", min_length=1)
     """Events of viewers: play, pause, skip and the like. Key: userId."""
@@ -59,6 +62,17 @@ class Topics(_Section):
     """Status and resources of servers. Key: serverId."""
     notifications: str = Field("media.notifications", min_length=1)
     """Output: notifications for users."""
+
+    @field_validator("*")
+    @classmethod
+    def _is_another(cls, name: str, info: ValidationInfo) -> str:
+        other = next((key for key, taken in info.data.items() if taken == name), None)
+        if other is not None:
+            raise ValueError(
+                f"kafka.topics.{other} has this name, too; for a topic with events of several types set "
+                "kafka.subscribe_pattern, and tell each record's type by a header ce_type"
+            )
+        return name
 
 
 Encoding = Literal["json", "avro", "protobuf"]
@@ -175,7 +189,7 @@ class Stream(_Section):
     jitter_seconds: int = Field(120, ge=0)
     """Disorder among events that is expected as normal (seconds); later ones are still counted.
 
-    To raise it for a lake that has gold tables, stop `run`, and rebuild all of gold before the next start."""
+    It may change between runs: what was settled stays so."""
 
 
 class Limits(_Section):

@@ -22,7 +22,7 @@ _RECORD_SECONDS = 5.0
 
 def configured_topics(config: Config) -> list[str]:
     """The names of the three input topics and the output topic, in the order of the configuration."""
-    return list(dict.fromkeys(config.kafka.topics.model_dump().values()))
+    return list(config.kafka.topics.model_dump().values())
 
 
 def event_types(config: Config) -> dict[str, str]:

@@ -184,6 +184,23 @@ def test_a_value_out_of_bounds_names_its_key(conf, text, key) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "key", "other"),
+    [
+        ("content_uploads = 'x'\nsystem_events = 'x'", "system_events", "content_uploads"),
+        ("user_actions = 'media.content-uploads'", "content_uploads", "user_actions"),
+        ("notifications = 'media.user-actions'", "notifications", "user_actions"),
+    ],
+)
+def test_two_topics_of_one_name_are_refused(conf, text, key, other) -> None:
+    error = refusal(conf(f"[kafka.topics]\n{text}"), {})
+    assert error.code == "wrong_value"
+    assert str(error).startswith(f"kafka.topics.{key} is ")
+    assert f"but kafka.topics.{other} has this name, too" in str(error)
+    assert "kafka.subscribe_pattern" in str(error)
+    assert f"x.toml or by REELHOUSE_KAFKA__TOPICS__{key.upper()}" in str(error)
+
+
+@pytest.mark.parametrize(
     ("text", "env", "told"),
     [
         (
