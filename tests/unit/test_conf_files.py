@@ -6,7 +6,10 @@ The shapes of the manifests are what their operators' published types say of the
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +17,7 @@ import jsonschema
 import pyspark
 import pytest
 import yaml
+from packaging.utils import parse_wheel_filename
 
 from pipelines import spark_conf
 from pipelines.config import Config, load_config
@@ -181,3 +185,33 @@ def test_the_image_and_the_manifest_name_the_spark_of_the_lock() -> None:
 def test_a_script_is_sound_shell_and_may_be_run(script: Path) -> None:
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
     assert script.stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize("mode", ["client", "cluster"])
+def test_on_yarn_workers_run_the_python_of_the_archive(mode: str, tmp_path: Path) -> None:
+    """PySpark's driver tells them its PYSPARK_PYTHON, which spark-submit sets to spark.pyspark.python."""
+    (tmp_path / "spark-submit").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "spark-submit").chmod(0o755)
+    programs = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]])
+    ran = subprocess.run(
+        [CONF / "yarn" / "submit.sh", "run"],
+        cwd=CONF.parent,
+        env=os.environ | {"PATH": programs, "DEPLOY_MODE": mode},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    words = ran.stdout.splitlines()
+    settings = dict(words[at + 1].split("=", 1) for at, word in enumerate(words) if word == "--conf")
+    assert settings["spark.pyspark.python"] == "./environment/bin/python"
+    # On this machine the archive is not unpacked; in cluster mode the driver is where it is.
+    assert settings.get("spark.pyspark.driver.python") == ("python3" if mode == "client" else None)
+    assert words[-1] == "run"
+
+
+@pytest.mark.parametrize("job", ["github-actions.yml", "gitlab-ci.yml"])
+def test_a_ci_job_installs_a_wheel_that_pip_takes(job: str) -> None:
+    text = (CONF / "ci" / job).read_text()
+    (installed,) = re.findall(r"pip install (.*)", text)
+    assert "REELHOUSE_WHEEL" in installed
+    assert {parse_wheel_filename(name)[0] for name in re.findall(r"[^\s(]+\.whl", text)} == {"reelhouse"}
