@@ -26,7 +26,10 @@ Examples:
 @click.argument("query", required=False)
 @click.option("--format", "format_name", type=click.Choice(FORMATS), default="table", show_default=True)
 def command(query: str | None, format_name: str) -> None:
-    """Run one QUERY, or without one a prompt; works while the streams run."""
+    """Run one QUERY, or without one a prompt; works while the streams run.
+
+    It only reads, and makes temporary views.
+    """
     from pipelines.engine.lake import Lake
     from pipelines.engine.names import register
     from pipelines.session import open_session
@@ -44,8 +47,12 @@ def command(query: str | None, format_name: str) -> None:
 def _run(spark: SparkSession, query: str, format_name: str) -> None:
     from pyspark.errors import PySparkException
 
+    from pipelines.engine.statements import require_reading
+
+    statement = query.strip().rstrip(";")
     try:
-        frame = spark.sql(query.strip().rstrip(";"))
+        require_reading(spark, statement)
+        frame = spark.sql(statement)
         show(frame.columns, frame.collect(), format_name)
     except PySparkException as error:
         sentence = str(error).strip().splitlines()[0]
