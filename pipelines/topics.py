@@ -9,7 +9,7 @@ from typing import Any
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import OffsetSpec
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import KafkaError, TopicAlreadyExistsError, UnsupportedCodecError
 
 from pipelines.config import Config
 from pipelines.errors import ReelhouseError
@@ -117,7 +117,8 @@ def _offsets(config: Config, which: OffsetSpec) -> dict[str, dict[int, int]]:
 def oldest_time(config: Config, offsets: Mapping[tuple[str, int], int]) -> float | None:
     """The earliest record time (seconds since 1970) of the records that are next at these offsets.
 
-    `offsets` by topic and partition; None when no record comes from any. Raises ReelhouseError.
+    `offsets` by topic and partition; None when no record comes from any, or one comes in a compression that
+    this client lacks the library for (zstd, lz4, snappy). Raises ReelhouseError.
     """
     places = {TopicPartition(*place): offset for place, offset in offsets.items()}
     found: dict[TopicPartition, float] = {}
@@ -127,7 +128,11 @@ def oldest_time(config: Config, offsets: Mapping[tuple[str, int], int]) -> float
         for place, offset in places.items():
             client.seek(place, offset)
         while found.keys() < places.keys() and time.monotonic() < deadline:
-            for place, records in client.poll(timeout_ms=1000).items():
+            try:
+                polled = client.poll(timeout_ms=1000)
+            except UnsupportedCodecError:
+                return None
+            for place, records in polled.items():
                 found[place] = records[0].timestamp / 1000
                 client.pause(place)
     return min(found.values(), default=None)

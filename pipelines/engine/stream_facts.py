@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -15,6 +16,7 @@ from pipelines.engine.checkpoint import last_batch, offsets, sources, started_at
 from pipelines.engine.guard import input_topics
 from pipelines.engine.lake import Lake
 from pipelines.errors import ReelhouseError
+from pipelines.kafka_clients import spark_options
 from pipelines.tables import LAYERS
 from pipelines.topics import end_offsets, oldest_time
 
@@ -28,8 +30,11 @@ class Lag:
     """What a stream has not taken of its source."""
 
     records: int
-    seconds: int
-    """Since the source got ahead of the stream: of bronze, the age of the oldest record it has not taken."""
+    seconds: int | None
+    """Since the source got ahead of the stream: of bronze, the age of the oldest record it has not taken.
+
+    None: unknown.
+    """
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def _stream(lake: Lake, config: Config, layer: str) -> StreamFacts:
         return StreamFacts(layer, "source unreachable", None, batch, at, records, rate)
     stale = datetime.now(timezone.utc) - at > timedelta(seconds=UNHEALTHY_SECONDS)
     # What comes after a quiet time has waited for seconds only.
-    stale = stale and lag.seconds > UNHEALTHY_SECONDS
+    stale = stale and (lag.seconds is None or lag.seconds > UNHEALTHY_SECONDS)
     health = "ok" if not lag.records else "stalled" if stale else "behind"
     return StreamFacts(layer, health, lag, batch, at, records, rate)
 
@@ -91,7 +96,29 @@ def _kafka_lag(lake: Lake, config: Config, batch: int) -> Lag:
             if end > taken:
                 records += end - taken
                 behind[topic, partition] = taken
-    return Lag(records, _seconds_since(oldest_time(config, behind)) if records else 0)
+    return Lag(records, _seconds_since(_oldest(lake, config, behind)) if records else 0)
+
+
+def _oldest(lake: Lake, config: Config, offsets: dict[tuple[str, int], int]) -> float | None:
+    """The earliest time (seconds since 1970) of the records at these offsets; None: unknown."""
+    found = oldest_time(config, offsets)
+    return _oldest_by_spark(lake, config, offsets) if found is None else found
+
+
+def _oldest_by_spark(lake: Lake, config: Config, offsets: dict[tuple[str, int], int]) -> float | None:
+    """The same by Spark's client, which takes seconds longer and reads every compression."""
+    begin: dict[str, dict[str, int]] = {}
+    end: dict[str, dict[str, int]] = {}
+    for (topic, partition), offset in offsets.items():
+        begin.setdefault(topic, {})[str(partition)] = offset
+        end.setdefault(topic, {})[str(partition)] = offset + 1
+    kafka = lake.spark.read.format("kafka").options(**spark_options(config))
+    kafka = kafka.option("assign", json.dumps({topic: [*map(int, of)] for topic, of in begin.items()}))
+    kafka = kafka.option("startingOffsets", json.dumps(begin)).option("endingOffsets", json.dumps(end))
+    # A record that has expired meanwhile has no time.
+    records = kafka.option("failOnDataLoss", "false").load()
+    row = records.agg(F.unix_millis(F.min("timestamp"))).first()
+    return None if row is None or row[0] is None else row[0] / 1000
 
 
 def _kafka_taken(lake: Lake, batch: int) -> int:
@@ -135,5 +162,5 @@ def _sources(lake: Lake, layer: str, batch: int) -> Iterator[_Source]:
         yield commits, before[table].version if table in before else 0, offset.version
 
 
-def _seconds_since(moment: float | None) -> int:
-    return 0 if moment is None else max(0, int(datetime.now(timezone.utc).timestamp()) - int(moment))
+def _seconds_since(moment: float | None) -> int | None:
+    return None if moment is None else max(0, int(datetime.now(timezone.utc).timestamp()) - int(moment))

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from embedded_broker import running_broker
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from pipelines.config import Config
 from pipelines.engine.lake import Lake
 from pipelines.engine.stream import Streams
 from pipelines.engine.stream_facts import StreamFacts, stream_facts
-from pipelines.kafka_clients import producer
+from pipelines.kafka_clients import admin, producer
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -62,3 +64,19 @@ def test_bronze_is_stalled_only_when_a_record_has_waited(spark: SparkSession, co
     assert facts.health == "stalled"
     assert facts.lag is not None
     assert (facts.lag.records, facts.lag.seconds // 60) == (4, 60)
+
+
+def test_the_lag_is_known_whatever_the_compression(spark: SparkSession, config: Config) -> None:
+    compressed = {"compression.type": "zstd"}
+    topic = ConfigResource(ConfigResourceType.TOPIC, config.kafka.topics.user_actions, compressed)
+    with closing(admin(config)) as client:
+        client.alter_configs([topic])  # the broker compresses what comes
+    lake = Lake.of(spark, config)
+    send(config, 0, age=0)
+    Streams(spark, config, ["bronze"], print).run(available_now=True)
+    send(config, 0, age=HOUR)
+    send(config, 1, age=0)
+    facts = stream_facts(lake, config)[0]
+    assert facts.health == "behind"
+    assert facts.lag is not None
+    assert (facts.lag.records, facts.lag.seconds // 60) == (2, 60)
