@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +13,7 @@ from pipelines.cli.output import FORMATS, show
 from pipelines.errors import ReelhouseError, UsageError
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 _EPILOG = """\b
 Examples:
@@ -53,10 +54,37 @@ def _run(spark: SparkSession, query: str, format_name: str) -> None:
     try:
         require_reading(spark, statement)
         frame = spark.sql(statement)
-        show(frame.columns, frame.collect(), format_name)
+        show(frame.columns, _rows(frame), format_name)
     except PySparkException as error:
         sentence = str(error).strip().splitlines()[0]
         raise ReelhouseError(f"the query failed: {sentence}", code="query_failed") from error
+    except (ValueError, OverflowError) as error:
+        # Inside arrays, structs and maps a time may still be of a year that Python does not have.
+        message = f"the query failed: {error}; take a part of it, or CAST(… AS STRING)"
+        raise ReelhouseError(message, code="query_failed") from error
+
+
+def _rows(frame: DataFrame) -> list[Sequence[Any]]:
+    """The frame's rows; a time of a year that Python does not have comes as Spark's text of it."""
+    from pyspark.sql.types import DateType, TimestampNTZType, TimestampType
+
+    kinds = [field.dataType for field in frame.schema]
+    times = [
+        n for n, kind in enumerate(kinds) if isinstance(kind, DateType | TimestampType | TimestampNTZType)
+    ]
+    # By number: names may be there twice. Of the year 1 Python does not take the first day.
+    known, texts = [f"c{n}" for n in range(len(kinds))], []
+    for n in times:
+        known[n] = f"if(year(c{n}) BETWEEN 2 AND 9999, c{n}, NULL)"
+        texts.append(f"if(year(c{n}) BETWEEN 2 AND 9999, NULL, string(c{n}))")
+    numbered = frame.toDF(*(f"c{n}" for n in range(len(kinds))))
+    rows: list[Sequence[Any]] = []
+    for row in numbered.selectExpr(*known, *texts).collect():
+        values = list(row[: len(kinds)])
+        for n, text in zip(times, row[len(kinds) :], strict=True):
+            values[n] = values[n] if text is None else text
+        rows.append(values)
+    return rows
 
 
 def _prompt(spark: SparkSession, format_name: str) -> None:

@@ -126,3 +126,26 @@ def test_the_verb_leaves_a_table_as_it_is(lake: Lake, capsys: pytest.CaptureFixt
     for statement in ("EXPLAIN DELETE FROM gold.media_daily", "CREATE TEMPORARY VIEW v AS SELECT 1"):
         assert main(["sql", statement]) == 0
     assert lake.version(media_daily.TABLE) == 0
+
+
+TIMES = """\
+SELECT timestamp'2026-01-05 06:07:08.25Z' AS a, timestamp_micros(9223372036854775807) AS a,
+    timestamp_ntz'-0001-01-01' AS b, date'+12000-01-01' AS c, date'2026-01-05' AS d,
+    date(NULL) AS e, timestamp'0001-01-01' AS f
+"""
+
+
+@pytest.mark.usefixtures("lake")
+def test_times_beyond_the_years_of_python_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sql", "--format", "csv", TIMES]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "a,a,b,c,d,e,f",
+        "2026-01-05T06:07:08.250000Z,+294247-01-10 04:00:54.775807,-0001-01-01 00:00:00,+12000-01-01,"
+        "2026-01-05,,0001-01-01 00:00:00",
+    ]
+
+
+@pytest.mark.usefixtures("lake")
+def test_a_time_inside_an_array_that_python_does_not_have_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sql", "SELECT array(timestamp_micros(9223372036854775807))"]) == 1
+    assert capsys.readouterr().err.startswith("reelhouse: the query failed: year 294247 is out of range; ")
