@@ -8,11 +8,12 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from py4j.protocol import Py4JError
+from pyspark.errors import IllegalArgumentException
 from pyspark.sql import functions as F
 
 from pipelines.config import Config, is_folder
@@ -21,7 +22,7 @@ from pipelines.engine.checkpoint import app_id, last_batch, last_planned, offset
 from pipelines.engine.lake import Lake
 from pipelines.engine.lease import is_supported, leases
 from pipelines.engine.storage_errors import unwritable
-from pipelines.errors import ReelhouseError
+from pipelines.errors import ReelhouseError, UsageError
 from pipelines.gold import quality_results, state
 from pipelines.silver import ledger
 from pipelines.tables import BRONZE, OF_LAYER, READ_BY
@@ -211,12 +212,39 @@ def _require_newest_tables(lake: Lake, layer: str) -> None:
         raise ReelhouseError(message, code="table_behind")
 
 
-def require_same_topics(lake: Lake, config: Config) -> None:
+def require_same_topics(lake: Lake, config: Config, report: Callable[[str], None] = _to_stderr) -> None:
     """Refuse topics of bronze that were made anew since the last start: their offsets mean other records.
 
-    Raises ReelhouseError (`topic_recreated`, `topic_missing`, `broker_unreachable`).
+    And topics of a pattern that are gone, unless data may be lost, which is then reported. Raises
+    ReelhouseError (`topic_recreated`, `topic_gone`, `topic_missing`, `broker_unreachable`).
     """
     found = identities(config)
+    _require_named(config, found)
+    path = f"{lake.checkpoint('bronze')}-topics.json"
+    text = lake.read_text(path)
+    known: dict[str, str] = json.loads(text) if text else {}
+    ids = {name: found[name] for name in _of_bronze(lake, config, found)}
+    changed = sorted(name for name, now in ids.items() if known.get(name, now) != now)
+    if changed:
+        by_pattern = bool(config.kafka.subscribe_pattern)
+        way = (
+            "leave it out of kafka.subscribe_pattern"
+            if by_pattern
+            else "point kafka.topics at the former one"
+        )
+        message = (
+            f"the topic {', '.join(changed)} was deleted and created anew since the last run, so its offsets "
+            f"count other records; use a new storage.root, or {way}"
+        )
+        raise ReelhouseError(message, code="topic_recreated")
+    if config.kafka.subscribe_pattern:
+        _require_none_gone(lake, config, found, report)
+    if not ids.items() <= known.items():
+        # One that is gone stays: Spark forgets it, and would read one of its name from the start.
+        lake.write_text(path, json.dumps({**known, **ids}, indent=1, sort_keys=True))
+
+
+def _require_named(config: Config, found: Collection[str]) -> None:
     missing = [name for name in input_topics(config) if name not in found]
     if missing:
         message = (
@@ -224,24 +252,44 @@ def require_same_topics(lake: Lake, config: Config) -> None:
             "or correct kafka.topics (`reelhouse broker start` creates the topics of the embedded broker)"
         )
         raise ReelhouseError(message, code="topic_missing")
-    path = f"{lake.checkpoint('bronze')}-topics.json"
-    text = lake.read_text(path)
-    known: dict[str, str] = json.loads(text) if text else {}
-    changed = [name for name in _topics_read(lake, config) if known.get(name) not in (None, found.get(name))]
-    if changed:
-        message = (
-            f"the topic {', '.join(sorted(changed))} was deleted and created anew since the last run, so its "
-            "offsets count other records; use a new storage.root, or point kafka.topics at the former one"
-        )
-        raise ReelhouseError(message, code="topic_recreated")
-    if found != known:
-        lake.write_text(path, json.dumps({**known, **found}, indent=1, sort_keys=True))
 
 
-def _topics_read(lake: Lake, config: Config) -> list[str]:
-    """The topics that bronze reads by name, or has read by a pattern; a cluster has others as well."""
+def _require_none_gone(
+    lake: Lake, config: Config, found: Collection[str], report: Callable[[str], None]
+) -> None:
     batch, _ = last_batch(lake, "bronze")
-    return input_topics(config) or ([] if batch is None else [*offsets(lake, "bronze", batch)[0]])
+    reached = [] if batch is None else offsets(lake, "bronze", batch)[0]
+    gone = ", ".join(sorted(name for name in reached if name not in found))
+    if not gone:
+        return
+    told = f"the topic {gone}, which bronze has read, is no longer on {config.kafka.bootstrap_servers}"
+    if config.kafka.fail_on_data_loss:
+        message = (
+            f"{told}, and with it what bronze had not read; to go on without it, set "
+            "kafka.fail_on_data_loss=false for one run"
+        )
+        raise ReelhouseError(message, code="topic_gone")
+    report(f"{told}; going on without it")
+
+
+def topics_of_bronze(lake: Lake, config: Config) -> list[str]:
+    """The topics that bronze reads now: by name, or by a pattern. Raises ReelhouseError."""
+    return input_topics(config) or _of_bronze(lake, config, identities(config))
+
+
+def _of_bronze(lake: Lake, config: Config, found: Collection[str]) -> list[str]:
+    """Of the topics that were found those that bronze reads; a cluster has others as well."""
+    text = config.kafka.subscribe_pattern
+    if not text:
+        return input_topics(config)
+    java: Any = lake.spark._jvm
+    try:
+        pattern = java.java.util.regex.Pattern.compile(text)
+    except IllegalArgumentException as error:
+        reason = str(error).partition("\n")[0]
+        message = f"kafka.subscribe_pattern is {text!r}, no regular expression of Java ({reason}); correct it"
+        raise UsageError(message, code="wrong_value") from error
+    return [name for name in found if pattern.matcher(name).matches()]
 
 
 def input_topics(config: Config) -> list[str]:

@@ -115,7 +115,7 @@ class Streams:
     def _require_same_topics(self, available_now: bool) -> None:
         while not self._stop.is_set():
             try:
-                guard.require_same_topics(self._lake, self._config)
+                guard.require_same_topics(self._lake, self._config, self._report)
                 return
             except ReelhouseError as error:
                 if error.code != "broker_unreachable" or available_now:

@@ -295,6 +295,46 @@ def test_a_topic_that_was_made_anew_is_refused(config: Config, spark: SparkSessi
     assert refused.value.code == "topic_recreated"
 
 
+def test_a_topic_of_a_pattern_that_is_gone_is_refused_unless_data_may_be_lost(
+    config: Config, spark: SparkSession
+) -> None:
+    def changed(**kafka: Any) -> Config:
+        pattern = {"subscribe_pattern": r"media\..*|more"}
+        return config.model_copy(update={"kafka": config.kafka.model_copy(update=pattern | kafka)})
+
+    strict, lax = changed(), changed(fail_on_data_loss=False)
+    make_topic(config, "more")
+    topics = config.kafka.topics.model_copy(update={"user_actions": "more"})
+    publish(changed(topics=topics), range(3))
+    publish(config, range(2))
+    run(spark, strict)
+    assert offsets(spark, config) == [0, 0, 1, 1, 2]
+
+    remove_topic(config, "more")
+    for _ in range(2):
+        with pytest.raises(ReelhouseError, match=r"topic more, .* kafka\.fail_on_data_loss=false") as refused:
+            run(spark, strict)
+        assert refused.value.code == "topic_gone"
+    lines: list[str] = []
+    run(spark, lax, lines.append)
+    publish(config, range(2, 4))
+    run(spark, lax, lines.append)
+    publish(config, range(4, 5))
+    run(spark, strict, lines.append)
+    assert [line.split(",")[0] for line in lines if "gone" in line or "no longer" in line] == [
+        "the topic more"
+    ]
+    assert offsets(spark, config) == [0, 0, 1, 1, 2, 2, 3, 4]
+
+    with pytest.raises(ReelhouseError, match="no regular expression of Java"):
+        run(spark, changed(subscribe_pattern="("))
+    make_topic(config, "more")
+    for one in (strict, lax):
+        with pytest.raises(ReelhouseError, match="topic more was deleted and created anew") as refused:
+            run(spark, one)
+        assert refused.value.code == "topic_recreated"
+
+
 def test_a_broker_that_comes_back_empty_is_refused(config: Config, spark: SparkSession) -> None:
     """In the midst of a run, which had waited for it."""
     publish(config, range(3))
