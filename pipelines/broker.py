@@ -13,7 +13,7 @@ from pipelines.errors import ReelhouseError
 from pipelines.jars import kafka_jars
 from pipelines.java import require_java
 from pipelines.topics import create_topics as _create_topics
-from pipelines.topics import end_offsets
+from pipelines.topics import end_offsets, partition_counts
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -139,8 +139,8 @@ def status(config: Config) -> BrokerStatus:
     record = files.record()
     if record is None or not broker_process.is_ours(record.pid, files):
         return BrokerStatus(False)
-    topics = end_offsets(with_address(config, record.port))
-    return BrokerStatus(True, record.pid, record.port, topics)
+    own = with_address(config, record.port)
+    return BrokerStatus(True, record.pid, record.port, end_offsets(own, partition_counts(own)))
 
 
 def create_topics(config: Config) -> list[str]:

@@ -114,7 +114,7 @@ def _are_alone(config: Config) -> bool:
 
     They do not after a `simulate` or `produce`, nor after a demo that was interrupted while it published.
     """
-    held = sum(sum(ends.values()) for ends in _inputs(config, end_offsets(config)).values())
+    held = sum(sum(ends.values()) for ends in end_offsets(config, event_types(config)).values())
     return bool(held == _noted().get("records"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from kafka import KafkaAdminClient, TopicPartition
@@ -91,21 +91,28 @@ def identities(config: Config) -> dict[str, str]:
         return {str(topic["name"]): str(topic["topic_id"]) for topic in _described(client)}
 
 
-def end_offsets(config: Config) -> dict[str, dict[int, int]]:
-    """For every topic and partition, the offset that the next record will get. Raises ReelhouseError."""
-    return _offsets(config, OffsetSpec.LATEST)
+def end_offsets(config: Config, topics: Collection[str]) -> dict[str, dict[int, int]]:
+    """By topic and partition, the offset that the next record will get; without topics that do not exist.
+
+    Raises ReelhouseError.
+    """
+    return _offsets(config, topics, OffsetSpec.LATEST)
 
 
-def first_offsets(config: Config) -> dict[str, dict[int, int]]:
-    """For every topic and partition, the first offset that has not expired. Raises ReelhouseError."""
-    return _offsets(config, OffsetSpec.EARLIEST)
+def first_offsets(config: Config, topics: Collection[str]) -> dict[str, dict[int, int]]:
+    """By topic and partition, the first offset that has not expired; without topics that do not exist.
+
+    Raises ReelhouseError.
+    """
+    return _offsets(config, topics, OffsetSpec.EARLIEST)
 
 
-def _offsets(config: Config, which: OffsetSpec) -> dict[str, dict[int, int]]:
+def _offsets(config: Config, topics: Collection[str], which: OffsetSpec) -> dict[str, dict[int, int]]:
+    """Of these topics only: a partition without a leader, which may be another's, lets the question fail."""
     with _asked(config, "offsets") as client:
         wanted = {
             TopicPartition(str(topic["name"]), int(partition["partition_index"])): which
-            for topic in _described(client)
+            for topic in client.describe_topics([*topics])
             for partition in topic["partitions"]
         }
         found: dict[str, dict[int, int]] = {}

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from pipelines.bronze import events, expired_records
 from pipelines.config import Config
 from pipelines.engine.checkpoint import last_batch, offsets
+from pipelines.engine.guard import topics_of_bronze
 from pipelines.engine.lake import Lake
 from pipelines.topics import first_offsets
 
@@ -29,7 +30,7 @@ def record(lake: Lake, config: Config, report: Callable[[str], None]) -> None:
     """
     batch, _ = last_batch(lake, "bronze")
     reached = {} if batch is None else _by_place(offsets(lake, "bronze", batch)[0])
-    held, looked = _by_place(first_offsets(config)), _looked(lake)
+    held, looked = _by_place(first_offsets(config, topics_of_bronze(lake, config))), _looked(lake)
     begun = {place: reached.get(place, first) for place, first in held.items()} | looked
     gaps = sorted([*_passed_over(lake, begun, held, reached), *_ahead(held, reached)])
     gaps = gaps and list(_untold(lake, gaps))

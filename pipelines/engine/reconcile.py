@@ -207,13 +207,14 @@ def _kafka(lake: Lake, config: Config) -> tuple[list[Finding], list[str]]:
     batch, _ = last_batch(lake, "bronze")
     if batch is None:
         return [], []
+    reached = offsets(lake, "bronze", batch)[0]
     try:
-        firsts, ends = first_offsets(config), end_offsets(config)
+        firsts, ends = first_offsets(config, reached), end_offsets(config, reached)
     except ReelhouseError as error:
         return [], [f"not compared with Kafka: {error}"]
     findings: list[Finding] = []
     spans: dict[Place, tuple[int, int]] = {}
-    for topic, partitions in sorted(offsets(lake, "bronze", batch)[0].items()):
+    for topic, partitions in sorted(reached.items()):
         for number, end in sorted(partitions.items()):
             place, first = Place(topic, int(number)), firsts.get(topic, {}).get(int(number))
             if first is None:

@@ -86,8 +86,8 @@ def _stream(lake: Lake, config: Config, layer: str) -> StreamFacts:
 def _kafka_lag(lake: Lake, config: Config, batch: int) -> Lag:
     """End offsets of the topics less what the last batch reached."""
     reached = offsets(lake, "bronze", batch)[0]
-    ends = end_offsets(config)
     topics = input_topics(config) or list(reached)
+    ends = end_offsets(config, topics)
     behind: dict[tuple[str, int], int] = {}
     records = 0
     for topic in topics:

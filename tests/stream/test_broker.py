@@ -19,6 +19,7 @@ from pipelines.broker_files import BrokerFiles, Record
 from pipelines.config import Config
 from pipelines.errors import ReelhouseError
 from pipelines.kafka_clients import admin, producer
+from pipelines.topics import end_offsets, first_offsets
 
 pytestmark = pytest.mark.stream
 
@@ -39,6 +40,16 @@ def kill(pid: int) -> None:
         except (ProcessLookupError, ChildProcessError):
             return
         time.sleep(0.05)
+
+
+def test_offsets_are_asked_of_the_topics_that_are_named_only(config: Config) -> None:
+    """Another's topic, in a shared cluster, may have a partition that answers nobody."""
+    broker.start(config)
+    for asked in (end_offsets, first_offsets):
+        assert asked(config, ["media.user-actions", "of.nobody"]) == {
+            "media.user-actions": {0: 0, 1: 0, 2: 0}
+        }
+        assert asked(config, []) == {}
 
 
 def test_it_starts_once_survives_a_kill_and_stops(config: Config) -> None:
