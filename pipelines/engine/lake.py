@@ -77,8 +77,10 @@ class Lake:
                 raise unwritable(self.root, error) from error
 
     def _make(self, table: Table) -> None:
-        builder = DeltaTable.createIfNotExists(self.spark).location(self.path(table)).comment(table.comment)
-        builder = builder.addColumns(table.schema())
+        path = self.path(table)
+        # Named as well: Delta would make a name of the location as it is.
+        builder = DeltaTable.createIfNotExists(self.spark).tableName(_by_path(path)).location(path)
+        builder = builder.comment(table.comment).addColumns(table.schema())
         if table.partition_cols:
             builder = builder.partitionedBy(*table.partition_cols)
         if table.stats_cols:
@@ -92,7 +94,7 @@ class Lake:
         missing = [c for c in table.columns if c.name not in held]
         if missing:
             added = ", ".join(f"`{c.name}` {c.type} COMMENT {json.dumps(c.comment)}" for c in missing)
-            self.spark.sql(f"ALTER TABLE delta.`{self.path(table)}` ADD COLUMNS ({added})")
+            self.spark.sql(f"ALTER TABLE {_by_path(self.path(table))} ADD COLUMNS ({added})")
 
     def read(self, table: Table, version: int | None = None) -> DataFrame:
         """The table's rows, now or at a version of its log. Raises ReelhouseError (`table_missing`)."""
@@ -158,15 +160,14 @@ class Lake:
 
     def compact(self, table: Table) -> None:
         """Merge the small files of many batches; the rows stay as they are."""
-        DeltaTable.forPath(self.spark, self.path(table)).optimize().executeCompaction()
+        self.spark.sql(f"OPTIMIZE {_by_path(self.path(table))}")
 
     def register(self, tables: Iterable[Table]) -> None:
         """Name these tables, which exist, `<layer>.<name>` in this session's SQL."""
         for table in tables:
             self.spark.sql(f"CREATE DATABASE IF NOT EXISTS {table.layer}")
-            self.spark.sql(
-                f"CREATE TABLE IF NOT EXISTS {table.full_name} USING DELTA LOCATION '{self.path(table)}'"
-            )
+            location = _literal(self.path(table))
+            self.spark.sql(f"CREATE TABLE IF NOT EXISTS {table.full_name} USING DELTA LOCATION {location}")
 
     def is_named(self, table: Table) -> bool:
         """Whether this session's SQL finds this lake's table by its name, and not another's."""
@@ -241,6 +242,15 @@ class Lake:
     def _files(self, path: str) -> Any:
         configuration = self.spark._jsparkSession.sessionState().newHadoopConf()
         return self._hadoop(path).getFileSystem(configuration)
+
+
+def _by_path(path: str) -> str:
+    """A table's name in SQL by its path, which may have any letters."""
+    return "delta.`" + path.replace("`", "``") + "`"
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _writer(rows: DataFrame, table: Table, txn: Txn | None) -> Any:

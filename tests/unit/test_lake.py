@@ -1,0 +1,40 @@
+"""Where a lake's tables are, whatever its folder is called, and what SQL knows of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipelines.config import Config
+from pipelines.engine.lake import Lake
+from pipelines.engine.names import register
+from pipelines.gold import media_daily
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+TABLE = media_daily.TABLE
+# As a release made it that did not have the last column yet.
+FORMER = dataclasses.replace(TABLE, columns=TABLE.columns[:-1])
+
+
+@pytest.fixture(autouse=True)
+def names(spark: SparkSession) -> Iterator[None]:
+    yield
+    spark.sql("DROP DATABASE IF EXISTS gold CASCADE")
+
+
+@pytest.mark.parametrize("folder", ["it's", "back\\slash", "tick`s", '100%25 #1?"*'])
+def test_a_folder_may_have_any_letters(spark: SparkSession, tmp_path: Path, folder: str) -> None:
+    lake = Lake(spark, str(tmp_path / folder))
+    lake.create([FORMER])
+    lake.create([TABLE])
+    register(lake, Config(), [TABLE])
+    assert spark.sql("SELECT * FROM gold.media_daily").columns == list(TABLE.column_names)
+    lake.compact(TABLE)
+    assert [path.name for path in tmp_path.iterdir()] == [folder]
+    assert Path(tmp_path, folder, "gold", "media_daily", "_delta_log").is_dir()
