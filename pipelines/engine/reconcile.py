@@ -86,14 +86,14 @@ def _compared(lake: Lake, config: Config, moment: Moment) -> Report:
         sums = told[place].asDict() if place in told else dict.fromkeys(ledger.COUNTS, 0)
         held_row = in_quarantine.get(place)
         held, released = (held_row["n"], held_row["released"]) if held_row else (0, 0)
-        found = {
-            "bronze": (sums["records"], _n(in_bronze, place)),
-            "silver": (sums["silver_rows"], _n(in_silver, place)),
-            "quarantine": (sums["quarantined"], held),
-            "released from quarantine": (sums["released"], released),
+        pairs = {
+            "bronze = ledger": (sums["records"], _n(in_bronze, place)),
+            "silver = ledger": (sums["silver_rows"], _n(in_silver, place)),
+            "quarantine = ledger": (sums["quarantined"], held),
+            "released from quarantine = ledger": (sums["released"], released),
+            "records + released = silver + duplicates + quarantined": _sides(sums),
         }
-        pairs = {name: both for name, both in found.items() if both[0] != both[1]}
-        wrong = [Finding(f"{name} = ledger", str(place), *both) for name, both in pairs.items()]
+        wrong = [Finding(name, str(place), *both) for name, both in pairs.items() if both[0] != both[1]]
         findings += wrong
         if wrong or any(_repeats(rows, place) for rows in (in_bronze, in_silver, in_quarantine)):
             doubtful.append(place)
@@ -103,6 +103,12 @@ def _compared(lake: Lake, config: Config, moment: Moment) -> Report:
     findings += [f for place in doubtful for f in _located(moment, config, place, taken)]
     kafka, notes = _kafka(lake, config)
     return Report(balances, [*kafka, *findings], notes)
+
+
+def _sides(sums: dict[str, int]) -> tuple[int, int]:
+    """What the ledger says of a partition that came, and what of it (counts)."""
+    went = sums["silver_rows"] + sums["duplicates"] + sums["quarantined"]
+    return sums["records"] + sums["released"], went
 
 
 def _counted(rows: DataFrame, *others: Column) -> dict[Place, Row]:

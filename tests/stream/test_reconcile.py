@@ -88,6 +88,20 @@ def test_a_batch_that_silver_lost_with_its_entries_is_found(balanced: Balanced) 
             lake.spark.sql(f"RESTORE TABLE delta.`{lake.path(table)}` TO VERSION AS OF {version}")
 
 
+def test_a_ledger_that_does_not_add_up_is_found(balanced: Balanced) -> None:
+    lake, config, _ = balanced
+    before = lake.version(ledger.TABLE)
+    one = lake.read(ledger.TABLE).orderBy("topic", "partition", "batch").first()
+    where = f"topic = '{one.topic}' AND partition = {one.partition} AND batch = {one.batch}"
+    lake.spark.sql(f"UPDATE delta.`{lake.path(ledger.TABLE)}` SET duplicates = duplicates + 7 WHERE {where}")
+    try:
+        [found] = reconcile_records(lake, config).findings
+        assert found.check == "records + released = silver + duplicates + quarantined"
+        assert (found.where, found.found - found.expected) == (f"{one.topic} partition {one.partition}", 7)
+    finally:
+        lake.spark.sql(f"RESTORE TABLE delta.`{lake.path(ledger.TABLE)}` TO VERSION AS OF {before}")
+
+
 @pytest.mark.parametrize("table", [events.TABLE, *SILVER, *GOLD], ids=lambda table: table.full_name)
 def test_a_deleted_and_a_doubled_row_are_found(balanced: Balanced, table: Table) -> None:
     lake, config, _ = balanced
