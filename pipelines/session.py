@@ -85,6 +85,8 @@ _NEEDED = {
     # The gold step replaces rows that are not final and adds final ones in one commit.
     "spark.databricks.delta.replaceWhere.constraintCheck.enabled": "false",
     "spark.databricks.delta.stalenessLimit": "0",
+    # An event's id in a condition may hold ${env:…}: it is what it is.
+    "spark.sql.variable.substitute": "false",
 }
 # On one machine nobody else has to reach the driver, or looks at its pages.
 _ALONE = {
@@ -189,7 +191,7 @@ def spark_settings(config: Config, *, with_catalog: bool) -> dict[str, str]:
     own |= metastore_settings(config) if with_catalog else {}
     if submitted.is_submitted():  # it brings master and jars
         given = submitted.given_settings()
-        submitted.require_jars()
+        submitted.require_jars(on_s3=_is_on_s3(config))
         submitted.take_wheels()
         return submitted.laid_over(submitted.laid_over(own, config.spark.conf), given) | _needed(config)
     own |= _ALONE if _is_alone(config) else {}

@@ -21,6 +21,7 @@ from pipelines.engine import gold_writes
 from pipelines.engine.batch import Batch, hold, together
 from pipelines.engine.lake import Lake
 from pipelines.gold import media_catalog, playbacks, state
+from pipelines.gold.playbacks import EVENT_KEY, PLAYBACK_KEY
 from pipelines.silver import content_uploads, user_actions
 
 ACTION, UPLOAD, RECENT = "action", "upload", "recent"
@@ -73,7 +74,7 @@ class _Computation:
 
         def compute() -> DataFrame:
             rows = playbacks.playbacks(actions, catalog.durations, clock)
-            return hold(rows if outside is None else rows.join(outside, "playback_id", "left_anti"))
+            return hold(rows if outside is None else rows.join(outside, [*PLAYBACK_KEY], "left_anti"))
 
         old = self._read(playbacks.TABLE).where("NOT is_final")
         if old_finals is not None:
@@ -204,7 +205,7 @@ class _Computation:
             .where(in_days)
             .join(span, near)
             .select(*playbacks.ACTION_COLUMNS, "high")
-            .join(at_hand.select("event_id"), "event_id", "left_anti")
+            .join(at_hand.select(*EVENT_KEY), [*EVENT_KEY], "left_anti")
         )
         start = F.col("started_at")
         restated = same_user & (start >= F.col("low") - reach) & (start <= F.col("high"))
@@ -216,14 +217,14 @@ class _Computation:
         )
         # What follows the last touch only serves as the next event: its own end may lie beyond the span.
         is_after = at > F.col("high")
-        outside = pulled.where(is_after).select(F.col("event_id").alias("playback_id"))
+        outside = pulled.where(is_after).select(*EVENT_KEY).toDF(*PLAYBACK_KEY)
         # An opening that gold has taken and that is settled has its row.
         to_come = (
             pulled.where(~is_after & F.col("action").isin(*playbacks.OPENING))
-            .select("event_id")
-            .join(old_finals.select(F.col("playback_id").alias("event_id")), "event_id", "left_anti")
+            .select(*EVENT_KEY)
+            .join(old_finals.select(*PLAYBACK_KEY).toDF(*EVENT_KEY), [*EVENT_KEY], "left_anti")
         )
-        taken = pulled.join(to_come, "event_id", "left_anti").select(*playbacks.ACTION_COLUMNS)
+        taken = pulled.join(to_come, [*EVENT_KEY], "left_anti").select(*playbacks.ACTION_COLUMNS)
         return hold(at_hand.unionByName(taken)), outside, old_finals
 
     def _news(self, new: DataFrame, facts: _Facts) -> DataFrame:

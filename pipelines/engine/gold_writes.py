@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from pipelines.declare import Column
 from pipelines.engine.batch import Batch, hold
 from pipelines.gold import audience_daily, media_catalog, media_daily, playbacks, state
 from pipelines.gold.additive import measures_of, sum_up
+from pipelines.gold.playbacks import PLAYBACK_KEY
 
 _FEW_ROWS = 2_000
 
@@ -50,17 +50,16 @@ class GoldWrites:
         same = [F.col(f"n.{c}").eqNullSafe(F.col(f"o.{c}")) for c in table.column_names if c != "playback_id"]
         unchanged = [F.col("n.playback_id") == F.col("o.old_id"), *same]
         changed = hold(computed.alias("n").join(before.alias("o"), unchanged, "left_anti"))
-        replaced = old_finals.join(changed, "playback_id", "left_semi").select("playback_id", "event_date")
-        found = replaced.limit(_FEW_ROWS + 1).collect()
+        changed_keys = changed.select(*PLAYBACK_KEY)
+        replaced = old_finals.join(changed_keys, [*PLAYBACK_KEY], "left_semi")
+        micros = F.unix_micros("started_at").alias("micros")
+        found = replaced.select("playback_id", micros, "event_date").limit(_FEW_ROWS + 1).collect()
         if len(found) <= _FEW_ROWS:
-            predicate = _predicate(
-                [row["playback_id"] for row in found], {row["event_date"] for row in found}
-            )
-            self.batch.lake.replace_where(table, changed, predicate, self.batch.txn(table))
+            self.batch.lake.replace_where(table, changed, _predicate(found), self.batch.txn(table))
             return
         days = sorted(row[0] for row in replaced.select("event_date").distinct().collect())
         kept = self.batch.read(table).where(F.col("is_final") & F.col("event_date").isin(days))
-        kept = kept.join(changed.select("playback_id"), "playback_id", "left_anti")
+        kept = kept.join(changed_keys, [*PLAYBACK_KEY], "left_anti")
         rows = changed.unionByName(kept.select(*table.column_names))
         listed = ", ".join(f"DATE'{day}'" for day in days)
         self.batch.lake.replace_where(
@@ -118,9 +117,14 @@ def _not_zero(rows: DataFrame, measures: Sequence[Column]) -> DataFrame:
     return rows.where(" OR ".join(f"{measure.name} <> 0" for measure in measures))
 
 
-def _predicate(ids: list[str], days: set[date]) -> str:
-    if not ids:
+def _predicate(replaced: Sequence[Row]) -> str:
+    """What is not final, and the rows `replaced` (`playback_id`, `micros` of its start, `event_date`)."""
+    if not replaced:
         return "NOT is_final"
-    listed = ", ".join("'" + i.replace("\\", "\\\\").replace("'", "\\'") + "'" for i in ids)
-    on = ", ".join(f"DATE'{day}'" for day in sorted(days))
-    return f"NOT is_final OR (event_date IN ({on}) AND playback_id IN ({listed}))"
+    keys = ", ".join(f"({_text(row['playback_id'])}, timestamp_micros({row['micros']}))" for row in replaced)
+    days = ", ".join(f"DATE'{day}'" for day in sorted({row["event_date"] for row in replaced}))
+    return f"NOT is_final OR (event_date IN ({days}) AND ({', '.join(PLAYBACK_KEY)}) IN ({keys}))"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -110,6 +110,9 @@ ACTION_COLUMNS = (
     *("position_seconds", "platform", "region", "server_id"),
 )
 """What this definition reads of `silver.user_actions`."""
+EVENT_KEY = ("event_id", "occurred_at")
+PLAYBACK_KEY = ("playback_id", "started_at")
+"""What tells events, and playbacks, apart: an id that a faulty producer gives to several events does not."""
 
 
 def playbacks(actions: DataFrame, durations: DataFrame, clock: DataFrame) -> DataFrame:

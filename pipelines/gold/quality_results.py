@@ -1,4 +1,4 @@
-"""`ops.quality_results`: what rules and checks found, each time they looked."""
+"""`ops.quality_results`: what rules and checks found, and since when."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ TABLE = Table(
     grain="rule × UTC day (or the whole table) × time of looking",
     comment="How much each rule looked at and found broken; of one rule and day the latest row holds.",
     columns=(
-        Column("checked_at", "timestamp", "When the rule was looked at (UTC)."),
-        Column("source", "string", "stream (a playback rule, counted by the gold stream) or check."),
+        Column("checked_at", "timestamp", "When it was looked at (UTC); the stream tells only changes."),
+        Column("source", "string", "stream (counted by the gold stream, by day) or check."),
         Column("table_name", "string", "Table that the rule is about, for instance gold.playbacks."),
         Column("rule", "string", "Name of the rule or expectation."),
         Column("event_date", "date", "UTC date of the rows looked at; null: the whole table."),

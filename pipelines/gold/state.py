@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.declare import Column, Table
-from pipelines.gold.playbacks import ACTION_COLUMNS, OPENING
+from pipelines.gold.playbacks import ACTION_COLUMNS, EVENT_KEY, OPENING, PLAYBACK_KEY
 
 _TYPES = {"occurred_at": "timestamp", "record_timestamp": "timestamp", "position_seconds": "decimal(18,6)"}
 
@@ -49,8 +49,8 @@ COUNTED_ONCE = Table(
 
 def recent_actions(actions: DataFrame, playbacks: DataFrame, clock: DataFrame) -> DataFrame:
     """Of `actions`, those at or after the horizon of `clock`, and those whose playback is not final."""
-    unsettled = playbacks.where(~F.col("is_final")).select(F.col("playback_id").alias("event_id"))
-    marked = actions.join(unsettled.withColumn("unsettled", F.lit(True)), "event_id", "left")
+    unsettled = playbacks.where("NOT is_final").select(*PLAYBACK_KEY).toDF(*EVENT_KEY)
+    marked = actions.join(unsettled.withColumn("unsettled", F.lit(True)), list(EVENT_KEY), "left")
     kept = marked.crossJoin(F.broadcast(clock)).where(
         F.col("unsettled") | F.coalesce(F.col("occurred_at") >= F.col("horizon"), F.lit(False))
     )

@@ -21,7 +21,7 @@ from pipelines.config import Config
 from pipelines.engine.gold_step import GoldStep, changes
 from pipelines.engine.lake import Lake, Txn
 from pipelines.engine.rebuild import computed, rebuild
-from pipelines.gold import media_daily, playbacks
+from pipelines.gold import media_daily, playbacks, state
 from pipelines.silver import content_uploads, user_actions
 from pipelines.simulate.reference import ContentUpload, UserAction, compute
 from pipelines.tables import GOLD, OF_LAYER
@@ -169,6 +169,25 @@ def test_a_late_event_takes_nothing_from_batches_to_come(spark: SparkSession, tm
     history: list[list[Any]] = [others[:1], [*late, others[1]], [*to_come, others[2]]]
     lake, config = _stepped(spark, str(tmp_path), history, True)
     _assert_one_truth(lake, config, history)
+
+
+def test_an_id_that_a_producer_gives_to_every_event_mixes_up_none(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    """Silver drops what comes again within an hour; what comes later with another time is another event."""
+    event_id = r"${spark.sql.session.timeZone} isn't \ an id"
+    history: list[list[Any]] = [
+        [_at(event_id, 0, "play"), _at("end", 10, "pause"), _at("x1", 65, "play", "c")],
+        [_at(event_id, 70, "play", "b"), _at("x2", 140, "play", "c")],
+        [_at(event_id, 141, "play", "b"), _at("x3", 142, "play", "c")],
+        # Late: it restates one of the rows with this id, and looks at another.
+        [_at("late", 5, "skip"), _at("seek", 100, "seek", "b"), _at("x4", 143, "play", "c")],
+        [_at("x5", 144, "play", "c")],
+    ]
+    lake, config = _stepped(spark, str(tmp_path), history, False)
+    _assert_one_truth(lake, config, history)
+    kept = lake.read(state.RECENT_ACTIONS)
+    assert kept.count() == kept.distinct().count(), "an event is remembered once"
 
 
 @pytest.mark.parametrize(
