@@ -1,7 +1,7 @@
 """Resolves the jars of Spark's connectors and of the broker: once, through the Ivy inside PySpark.
 
 `python -m pipelines.jars` resolves them; with `packages` it prints the coordinates for spark-submit's
-`--packages`, with `paths` the resolved files for its `--jars`.
+`--packages`, with `paths` the resolved files for its `--jars`; an `s3a` after either adds Hadoop's S3A.
 
 They land in a cache folder whose name is a hash of what was asked for; afterwards no network is needed.
 Environment: REELHOUSE_JARS is the cache folder (default ~/.cache/reelhouse/jars); REELHOUSE_IVY_SETTINGS
@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -209,10 +209,17 @@ def _ivy_jar() -> Path:
 
 def main() -> int:
     """Resolve both sets, with a line for each; or print what spark-submit needs. 1 when it fails, 2 usage."""
-    actions = {(): _resolve_both, ("packages",): _print_packages, ("paths",): _print_paths}
+    actions = {
+        (): _resolve_both,
+        ("packages",): lambda: _print(SPARK_COORDINATES),
+        ("packages", "s3a"): lambda: _print(SPARK_COORDINATES + S3A_COORDINATES),
+        ("paths",): lambda: _print(spark_jars()),
+        ("paths", "s3a"): lambda: _print(spark_jars() + s3a_jars()),
+    }
     action = actions.get(tuple(sys.argv[1:]))
     if action is None:
-        print("reelhouse: say nothing, packages or paths after pipelines.jars", file=sys.stderr)
+        message = "reelhouse: say nothing, packages [s3a] or paths [s3a] after pipelines.jars"
+        print(message, file=sys.stderr)
         return 2
     return exit_code_of(action)
 
@@ -222,12 +229,8 @@ def _resolve_both() -> None:
         print(f"{name}: {len(jars)} jars in {jars[0].parent}")
 
 
-def _print_packages() -> None:
-    print(",".join(SPARK_COORDINATES))
-
-
-def _print_paths() -> None:
-    print(",".join(map(str, spark_jars())))
+def _print(parts: Iterable[object]) -> None:
+    print(",".join(map(str, parts)))
 
 
 if __name__ == "__main__":

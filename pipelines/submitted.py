@@ -20,7 +20,13 @@ _NEEDED_CLASSES = {
     "org.apache.spark.sql.kafka010.KafkaSourceProvider": "Spark's Kafka source",
     "org.apache.spark.sql.avro.AvroFileFormat": "Spark's Avro",
 }
+_S3A_CLASS = "org.apache.hadoop.fs.s3a.S3AFileSystem"
 GIVE_JARS = 'give them to spark-submit with --packages "$(python -m pipelines.jars packages)"'
+# Without the bundle, which is the whole SDK.
+_GIVE_S3A_JARS = (
+    'give them to spark-submit with --packages "$(python -m pipelines.jars packages s3a)" '
+    "--exclude-packages software.amazon.awssdk:bundle"
+)
 # Lists, to which a user's own settings are added instead of replacing ours.
 _LISTS = {"spark.sql.extensions": ",", "spark.executor.extraJavaOptions": " "}
 
@@ -53,18 +59,20 @@ def laid_over(settings: Mapping[str, str], given: Mapping[str, str]) -> dict[str
     return merged
 
 
-def require_jars() -> None:
+def require_jars(*, on_s3: bool) -> None:
     """Look for the jars before anything is asked of the cluster. Raises ReelhouseError (`jars_missing`)."""
     from py4j.protocol import Py4JJavaError
     from pyspark import SparkContext
 
     jvm: Any = SparkContext._jvm
     loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
-    for name, what in _NEEDED_CLASSES.items():
+    needed = _NEEDED_CLASSES | ({_S3A_CLASS: "Hadoop's S3A"} if on_s3 else {})
+    for name, what in needed.items():
         try:
             loader.loadClass(name)
         except Py4JJavaError as error:
-            message = f"Spark was started without the jars of {what}; {GIVE_JARS}"
+            give = _GIVE_S3A_JARS if on_s3 else GIVE_JARS
+            message = f"Spark was started without the jars of {what}; {give}"
             raise ReelhouseError(message, code="jars_missing") from error
 
 
@@ -77,11 +85,12 @@ def lacking_on_workers(text: str) -> ReelhouseError | None:
             "--archives: see docs/cluster.md"
         )
         return ReelhouseError(message, code="package_missing")
-    name = re.search(r"(?:ClassNotFoundException|NoClassDefFoundError): ([\w.$/]+)", text)
+    name = re.search(r"(?:ClassNotFoundException|NoClassDefFoundError): (?:Class )?([\w.$/]+)", text)
     # Java's other way to say it: the class whose function it was asked to read is not there.
     if name or "cannot assign instance of java.lang.invoke.SerializedLambda" in text:
         missing = f" (there is no {name.group(1)})" if name else ""
-        return ReelhouseError(f"the workers lack jars{missing}; {GIVE_JARS}", code="jars_missing")
+        give = _GIVE_S3A_JARS if "s3a" in missing else GIVE_JARS
+        return ReelhouseError(f"the workers lack jars{missing}; {give}", code="jars_missing")
     return None
 
 

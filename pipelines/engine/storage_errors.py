@@ -51,10 +51,11 @@ def causes(error: Exception) -> list[str]:
 
 def unwritable(root: str, error: Exception) -> ReelhouseError:
     """What a failed write to the root means, in a sentence."""
-    text = str(error)
-    known = storage_failure(root, text)
+    told = causes(error)
+    known = storage_failure(root, "\n".join(told))
     if known is not None:
         return known
-    line = text.splitlines()[0] if text else type(error).__name__
+    # The last cause, the first of its lines that says something.
+    line = next((line.strip() for line in told[-1].splitlines() if line.strip()), type(error).__name__)
     message = f"the storage root {root} cannot be written ({line[:200]}); allow it, or set storage.root"
     return ReelhouseError(message, code="storage_unwritable")

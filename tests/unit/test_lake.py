@@ -12,6 +12,7 @@ import pytest
 from pipelines.config import Config
 from pipelines.engine.lake import Lake
 from pipelines.engine.names import register
+from pipelines.errors import ReelhouseError
 from pipelines.gold import media_daily
 
 if TYPE_CHECKING:
@@ -38,3 +39,10 @@ def test_a_folder_may_have_any_letters(spark: SparkSession, tmp_path: Path, fold
     lake.compact(TABLE)
     assert [path.name for path in tmp_path.iterdir()] == [folder]
     assert Path(tmp_path, folder, "gold", "media_daily", "_delta_log").is_dir()
+
+
+def test_a_root_that_cannot_be_written_says_why(spark: SparkSession) -> None:
+    """Hadoop's reason is the last of its causes: here S3A is not on the class path."""
+    with pytest.raises(ReelhouseError, match=r"cannot be written \(.*S3AFileSystem not found\)") as refused:
+        Lake(spark, "s3a://bucket/lake").create([TABLE])
+    assert refused.value.code == "storage_unwritable"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 
-from pipelines.jars import SPARK_COORDINATES, spark_jars
-from pipelines.submitted import lacking_on_workers, laid_over
+from pipelines.errors import ReelhouseError
+from pipelines.jars import S3A_COORDINATES, SPARK_COORDINATES, s3a_jars, spark_jars
+from pipelines.submitted import lacking_on_workers, laid_over, require_jars
 
 OURS = {
     "spark.ui.enabled": "false",
@@ -43,6 +45,11 @@ def test_lists_that_are_given_are_joined_with_ours_and_win_where_they_name_the_s
         ("Traceback …\nModuleNotFoundError: No module named 'pyarrow'\n", "package_missing", "pyarrow"),
         ("Caused by: java.lang.ClassNotFoundException: io.delta.Some$Thing", "jars_missing", "io.delta.Some"),
         ("java.lang.NoClassDefFoundError: org/apache/kafka/X", "jars_missing", "org/apache/kafka/X"),
+        (
+            "ClassNotFoundException: Class org.apache.hadoop.fs.s3a.X not found",
+            "jars_missing",
+            "packages s3a",
+        ),
         ("cannot assign instance of java.lang.invoke.SerializedLambda to field x", "jars_missing", "jars"),
     ],
 )
@@ -59,14 +66,18 @@ def test_another_failure_is_no_lack() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "expected"),
-    [("packages", ",".join(SPARK_COORDINATES)), ("paths", ",".join(map(str, spark_jars())))],
+    ("words", "expected"),
+    [
+        ("packages", SPARK_COORDINATES),
+        ("packages s3a", SPARK_COORDINATES + S3A_COORDINATES),
+        ("paths", spark_jars()),
+        ("paths s3a", spark_jars() + s3a_jars()),
+    ],
 )
-def test_the_jars_are_printed_as_spark_submit_takes_them(word: str, expected: str) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "pipelines.jars", word], capture_output=True, text=True, check=True
-    )
-    assert ran.stdout == expected + "\n"
+def test_the_jars_are_printed_as_spark_submit_takes_them(words: str, expected: Sequence[object]) -> None:
+    command = [sys.executable, "-m", "pipelines.jars", *words.split()]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ran.stdout == ",".join(map(str, expected)) + "\n"
 
 
 def test_another_word_is_a_usage_error() -> None:
@@ -74,3 +85,14 @@ def test_another_word_is_a_usage_error() -> None:
         [sys.executable, "-m", "pipelines.jars", "nonsense"], capture_output=True, check=False
     )
     assert ran.returncode == 2
+
+
+@pytest.mark.usefixtures("spark")
+def test_a_root_on_s3_needs_its_jars() -> None:
+    """This session has those of Spark only, as spark-submit with `packages`."""
+    require_jars(on_s3=False)
+    with pytest.raises(
+        ReelhouseError, match=r"without the jars of Hadoop's S3A; .* packages s3a\)"
+    ) as refused:
+        require_jars(on_s3=True)
+    assert refused.value.code == "jars_missing"
