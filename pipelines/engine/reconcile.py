@@ -7,6 +7,7 @@ come first, which read few columns; only where they differ are the offsets looke
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,6 +20,7 @@ from pipelines.bronze import expired_records
 from pipelines.config import Config
 from pipelines.engine.batch import hold
 from pipelines.engine.checkpoint import last_batch, offsets, sources
+from pipelines.engine.holders import is_held
 from pipelines.engine.lake import Lake
 from pipelines.engine.moment import Moment
 from pipelines.engine.sorting import Place, first_ones, silver_places, sort_out
@@ -30,7 +32,9 @@ from pipelines.topics import end_offsets, first_offsets
 
 _BY = ("topic", "partition")
 _MOST_OFFSETS = 20
-_MOST_TRIES = 3
+_MOST_TRIES = 5
+"""As many as a release has commits: three tables of events, quarantine, the ledger."""
+_WAIT_SECONDS = 30.0
 _ANY_DISTANCE = timedelta(days=365 * 50)
 
 
@@ -71,9 +75,21 @@ def reconcile_records(lake: Lake, config: Config) -> Report:
         moment = Moment.of(lake, "silver")
         report = _compared(lake, config, moment)
         # A release from quarantine is several commits: what it had begun adds up when it is done.
-        if not report.findings or Moment.of(lake, "silver") == moment:
+        if not report.findings or not _went_on(lake, moment):
             break
     return report
+
+
+def _went_on(lake: Lake, before: Moment) -> bool:
+    """Whether silver has been written since; while a process holds it, that is waited for."""
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while True:
+        may_write = is_held(lake, "silver")
+        if Moment.of(lake, "silver") != before:
+            return True
+        if not may_write or time.monotonic() > deadline:
+            return False
+        time.sleep(1)
 
 
 def _compared(lake: Lake, config: Config, moment: Moment) -> Report:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,10 +15,11 @@ from lake_rows import assert_gold_is_rebuilt
 
 from pipelines import broker
 from pipelines.config import Config
+from pipelines.engine import reconcile as reconciles
 from pipelines.engine import replay as replays
 from pipelines.engine.lake import Lake
 from pipelines.engine.rebuild import computed
-from pipelines.engine.reconcile import reconcile_records
+from pipelines.engine.reconcile import Report, reconcile_records
 from pipelines.engine.reconcile_gold import reconcile_gold
 from pipelines.engine.replay import Judged, Wanted, replay
 from pipelines.engine.stream import Streams
@@ -104,6 +107,31 @@ def test_a_replay_releases_each_record_once(held: tuple[Lake, Config], monkeypat
     assert_gold_is_rebuilt(lake, computed(lake, config))
     assert reconcile_records(lake, config).findings == []
     assert reconcile_gold(lake) == ([], [])
+
+
+def test_a_release_that_is_under_way_is_no_fault(held: tuple[Lake, Config], monkeypatch: Any) -> None:
+    """However long it takes from its rows in silver to its marks in quarantine."""
+    lake, config = held
+    mark, compared = replays._mark, reconciles._compared
+    has_rows, was_compared = Event(), Event()
+
+    def slow_mark(*args: Any) -> None:
+        has_rows.set()
+        assert was_compared.wait(180)
+        mark(*args)
+
+    def compare(*args: Any) -> Report:
+        report = compared(*args)
+        was_compared.set()
+        return report
+
+    monkeypatch.setattr(replays, "_mark", slow_mark)
+    monkeypatch.setattr(reconciles, "_compared", compare)
+    with ThreadPoolExecutor(1) as pool:
+        replaying = pool.submit(replay, lake, config, Wanted(("too_large",)), False)
+        assert has_rows.wait(180)
+        assert reconcile_records(lake, config).findings == []
+        replaying.result()
 
 
 def test_what_is_refused_still_gets_the_reasons_of_now(held: tuple[Lake, Config]) -> None:
