@@ -31,7 +31,7 @@ VERBS = {
     "schemas": ("pipelines.cli.schemas:command", "Look at the contracts, check and release them."),
     "reconcile": ("pipelines.cli.reconcile:command", "Prove that nothing is lost and nothing is twice."),
     "backtest": ("pipelines.cli.backtest:command", "Show what this checkout's code would change."),
-    "rebuild": ("pipelines.cli.rebuild:command", "Recompute tables from the layer below."),
+    "rebuild": ("pipelines.cli.rebuild:command", "Recompute gold tables from silver."),
 }
 _EPILOG = """\b
 Examples:
