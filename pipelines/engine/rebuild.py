@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
+from typing import NamedTuple
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -13,16 +15,31 @@ from pipelines.declare import Table
 from pipelines.engine.lake import Lake
 from pipelines.errors import UsageError
 from pipelines.gold import audience_daily, media_catalog, media_daily, playbacks, state
-from pipelines.silver import content_uploads, user_actions
-from pipelines.tables import GOLD, INTERNAL
+from pipelines.tables import GOLD, INTERNAL, READ_BY, table_named
 
 
-def computed(lake: Lake, config: Config, horizon: datetime | None = None) -> dict[str, DataFrame]:
+class _Begun(NamedTuple):
+    """A rebuild that has begun to write, as a file beside the checkpoint tells it."""
+
+    tables: list[str]
+    since: str | None
+    versions: dict[str, int]
+    """Of silver's tables, by full name: what gold's stream had taken."""
+
+
+def computed(
+    lake: Lake,
+    config: Config,
+    horizon: datetime | None = None,
+    versions: Mapping[str, int] | None = None,
+) -> dict[str, DataFrame]:
     """Every gold table and its state, computed from all of silver; by full name, nothing is written.
 
     `horizon`: what is older is settled (UTC), where it is not the configured jitter before the clock.
+    `versions` of silver's tables, by full name; None: as they are.
     """
-    actions, uploads = lake.read(user_actions.TABLE), lake.read(content_uploads.TABLE)
+    at = versions or {}
+    actions, uploads = (lake.read(table, at.get(table.full_name)) for table in READ_BY["gold"])
     clock = playbacks.stream_clock(actions, config.stream.jitter_seconds)
     if horizon is not None:
         clock = clock.withColumn("horizon", F.lit(horizon))
@@ -48,8 +65,9 @@ def from_silver(
 def rebuild(lake: Lake, config: Config, tables: Sequence[Table], since: date | None = None) -> None:
     """Replace the tables' rows, each in one commit: readers see the former table until the new one is whole.
 
-    Only rows with `event_date` from `since` on when it is given. The stream of gold must have taken all of
-    silver and must not run. Raises UsageError (`not_rebuildable`, `no_dates`).
+    One that is cut off between them is finished by `finish`, before the stream goes on. Only rows with
+    `event_date` from `since` on when it is given. The stream of gold must have taken all of silver and must
+    not run. Raises UsageError (`not_rebuildable`, `no_dates`).
     """
     for table in tables:
         if table not in GOLD:
@@ -60,20 +78,42 @@ def rebuild(lake: Lake, config: Config, tables: Sequence[Table], since: date | N
         if since is not None and "event_date" not in table.column_names:
             message = f"{table.full_name} has no event_date for --from; leave --from out"
             raise UsageError(message, code="no_dates")
+    versions = {table.full_name: lake.version(table) for table in READ_BY["gold"]}
+    begun = _Begun(list(map(_name, tables)), None if since is None else str(since), versions)
+    lake.write_text(_begun_file(lake), json.dumps(begun._asdict()))
+    _write(lake, config, begun)
+
+
+def finish(lake: Lake, config: Config, report: Callable[[str], None]) -> None:
+    """Do again what a rebuild that was cut off had begun: its tables go together, or not at all."""
+    text = lake.read_text(_begun_file(lake))
+    if text:
+        begun = _Begun(**json.loads(text))
+        report(f"finishing the rebuild of {', '.join(begun.tables)}, which was cut off")
+        _write(lake, config, begun)
+
+
+def _write(lake: Lake, config: Config, begun: _Begun) -> None:
     # Rows of playbacks that stay were settled by the horizon before: the stream must go on from that one.
-    is_whole = playbacks.TABLE in tables and since is None
-    frames = computed(lake, config, None if is_whole else state.horizon(lake.read(state.RECENT_ACTIONS)))
-    for table in tables:
+    is_whole = playbacks.TABLE.full_name in begun.tables and begun.since is None
+    horizon = None if is_whole else state.horizon(lake.read(state.RECENT_ACTIONS))
+    frames = computed(lake, config, horizon, begun.versions)
+    for table in map(table_named, begun.tables):
         rows = frames[table.full_name]
-        if since is None:
+        if begun.since is None:
             lake.overwrite(table, rows)
         else:
-            predicate = f"event_date >= DATE'{since}'"
+            predicate = f"event_date >= DATE'{begun.since}'"
             lake.replace_where(table, rows.where(predicate), predicate)
     # What the stream remembers goes on from the same events.
     for table in INTERNAL:
         lake.overwrite(table, frames[table.full_name])
+    lake.remove(_begun_file(lake))
     frames[playbacks.TABLE.full_name].unpersist()
+
+
+def _begun_file(lake: Lake) -> str:
+    return f"{lake.checkpoint('gold')}-rebuild.json"
 
 
 def _name(table: Table) -> str:

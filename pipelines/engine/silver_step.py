@@ -116,8 +116,12 @@ def _written(batch: DataFrame, lake: Lake) -> tuple[DataFrame, DataFrame]:
 
 
 def _recounted(batch: DataFrame, batch_id: int, lake: Lake) -> list[ledger.Entry]:
-    """The ledger's rows by what the tables hold: a record that is in none is a copy."""
-    in_silver, in_quarantine = map(counts_by_place, _written(batch, lake))
+    """The ledger's rows by what the tables hold: a record that is in none is a copy.
+
+    One that is in both was released, which is told by a row of its own.
+    """
+    events, refused = _written(batch, lake)
+    in_silver, in_quarantine = map(counts_by_place, (without(events, refused), refused))
     read = batch.groupBy("topic", "partition").agg(F.count("*"), F.min("offset"), F.max("offset"))
     now = datetime.now(timezone.utc)
     rows = []

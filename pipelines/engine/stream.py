@@ -20,7 +20,7 @@ from pyspark.sql import SparkSession
 
 from pipelines.config import Config
 from pipelines.contracts.schema_ids import SchemaIds
-from pipelines.engine import expired, guard
+from pipelines.engine import expired, guard, rebuild
 from pipelines.engine.lake import Lake
 from pipelines.engine.queries import STOPPED, Queries
 from pipelines.engine.replay import release_known
@@ -107,6 +107,8 @@ class Streams:
         if "bronze" in self._layers:
             self._require_same_topics(available_now)
         guard.make_tables(self._lake, self._layers)
+        if "gold" in self._layers:
+            rebuild.finish(self._lake, self._config, self._report)
         for layer in self._layers:
             for table in READ_BY.get(layer, ()):
                 if table.layer not in self._layers:
@@ -152,7 +154,7 @@ class Streams:
             self._compact(total)
         if total.layer == "silver" and self._config.registry.url:
             self._asks_again.do(self._ask_again)
-        if total.layer == "gold" and records and self._config.stream.rules_minutes:
+        if total.layer == "gold" and self._config.stream.rules_minutes:
             self._counts_rules.do(lambda: count_rules(self._lake))
         return records
 

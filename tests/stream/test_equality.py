@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lake_rows import assert_gold_is_rebuilt, plain_rows, rows_of
+from lake_rows import CutOffLake, assert_gold_is_rebuilt, plain_rows, rows_of
 
 from pipelines.config import Config
 from pipelines.engine.gold_step import GoldStep, changes
 from pipelines.engine.lake import Lake, Txn
-from pipelines.engine.rebuild import computed, rebuild
+from pipelines.engine.rebuild import computed, finish, rebuild
 from pipelines.gold import media_daily, playbacks, state
 from pipelines.silver import content_uploads, user_actions
 from pipelines.simulate.reference import ContentUpload, UserAction, compute
@@ -221,3 +221,26 @@ def test_another_jitter_counts_each_play_once(
             rebuild(lake, configs[1], [rebuilt])
         GoldStep(configs[number > 1], "test")(_appended(lake, number, batch), number, lake)
     _assert_the_reference(lake, history)
+
+
+def test_a_rebuild_that_was_cut_off_is_finished_before_the_stream_goes_on(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    """With another jitter, by which its first table settles what the stream would settle again."""
+    before, now = (
+        Config.model_validate({"storage": {"root": str(tmp_path)}, "stream": {"jitter_seconds": seconds}})
+        for seconds in (3600, 0)
+    )
+    history: list[list[Any]] = [
+        [_at("a1", 0, "play"), _at("a2", 10, "pause"), _at("b1", 30, "play", "b")],
+        [_at("b2", 40, "play", "b")],
+    ]
+    lake = _made(spark, before)
+    GoldStep(before, "test")(_appended(lake, 0, history[0]), 0, lake)
+    with pytest.raises(KeyboardInterrupt):
+        rebuild(CutOffLake(spark, lake.root), now, [playbacks.TABLE])
+    to_come = _appended(lake, 1, history[1])  # silver goes on meanwhile
+    for _ in range(2):  # the second time there is nothing to finish
+        finish(lake, now, print)
+    GoldStep(now, "test")(to_come, 1, lake)
+    _assert_one_truth(lake, now, history)

@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING
 import pytest
 from embedded_broker import broker_config, read_all
 from in_parts import publish_and_run
-from lake_rows import assert_gold_is, assert_gold_is_rebuilt, rows_of
+from lake_rows import CutOffLake, assert_gold_is, assert_gold_is_rebuilt, rows_of
 from py4j.java_gateway import JavaObject
 
 from pipelines import broker
 from pipelines.config import Config
 from pipelines.engine.lake import Lake
-from pipelines.engine.rebuild import computed
+from pipelines.engine.rebuild import computed, rebuild
 from pipelines.engine.stream import Streams
 from pipelines.errors import ReelhouseError
+from pipelines.gold import audience_daily
 from pipelines.produce import produce
 from pipelines.simulate.write import write_simulation
 from pipelines.tables import GOLD, LAYERS, SILVER, TABLES
@@ -228,8 +229,11 @@ def test_the_commands_show_it(ran: Ran) -> None:
     # The last publish was all copies: gold's batch had nothing new.
     assert all(shown["streams"][name]["last_batch_records_per_second"] > 0 for name in ("bronze", "silver"))
     assert shown["tables"]["gold.playbacks"]["rows"] == ran.counts["rows"]["playbacks"]
+    with pytest.raises(KeyboardInterrupt):
+        rebuild(CutOffLake(ran.lake.spark, ran.lake.root), ran.config, [audience_daily.TABLE])
     rebuilt = reelhouse("rebuild", "gold.playbacks", "gold.media_daily", "--from", "2026-01-06")
     assert rebuilt.returncode == 0, rebuilt.stderr
+    assert "finishing the rebuild of gold.audience_daily, which was cut off" in rebuilt.stderr
     assert_gold_is(ran.lake, ran.folder)
     unknown = reelhouse("tables", "gold.playback")
     assert unknown.returncode == 2
