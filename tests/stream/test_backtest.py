@@ -110,8 +110,11 @@ def _state(lake: Lake) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("reelhouse")
-def test_an_unchanged_checkout_changes_nothing_and_nothing_is_written(made: Made, capsys: Any) -> None:
+def test_an_unchanged_checkout_changes_nothing_and_nothing_is_written(
+    made: Made, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     lake, _ = made
+    monkeypatch.setenv("REELHOUSE_STREAM__JITTER_SECONDS", "86400")  # since gold's last batch
     released = lake.read(quarantine.TABLE).groupBy("released_as").count().collect()
     assert {"row", "copy"} <= {row["released_as"] for row in released}
     before = _state(lake)
