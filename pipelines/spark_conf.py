@@ -2,7 +2,7 @@
 
 `python -m pipelines.spark_conf FOLDER [CONF]` names the tables in the shared catalogue and writes
 FOLDER/spark-defaults.conf; with `SPARK_CONF_DIR=FOLDER` spark-sql, notebooks, the Thrift server and the Spark
-Connect server need nothing else. Again after new tables: it changes only what is missing.
+Connect server need nothing else. Again after new tables or columns: it changes only what is missing.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ class Lake:
         for table in tables:
             self.spark.sql(f"CREATE DATABASE IF NOT EXISTS {table.layer}")
             self._name(table)
-            if False:
+            if self.is_named(table) and self._has_other_columns(table):
                 self.spark.sql(f"DROP TABLE IF EXISTS {table.full_name}")  # the files stay
                 self._name(table)
 

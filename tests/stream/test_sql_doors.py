@@ -6,6 +6,7 @@ The commands are those of docs/sql.md.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -32,6 +33,7 @@ from pipelines.declare import Table
 from pipelines.engine.lake import Lake
 from pipelines.engine.names import register
 from pipelines.errors import ReelhouseError
+from pipelines.gold import media_daily
 from pipelines.produce import produce
 from pipelines.simulate.write import write_simulation
 from pipelines.tables import TABLES
@@ -41,6 +43,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.stream
 _WAIT_SECONDS = 240
+_COLUMNS = """
+from pyspark.sql import SparkSession
+catalog = SparkSession.builder.getOrCreate()._jsparkSession.sharedState().externalCatalog()
+print(*catalog.getTable("gold", "media_daily").schema().fieldNames())
+"""
 _PLAYS = "SELECT sum(plays) AS plays FROM gold.media_daily"
 
 
@@ -145,6 +152,21 @@ print(SparkSession.builder.getOrCreate().sql("{_PLAYS}").first()[0])
     (ran.folder / "spark" / "metastore").write_text("not a database")
     answered = ran.sql(_PLAYS, SPARK_CONF_DIR=str(ran.folder / "spark"))
     assert json.loads(answered.stdout) == {"plays": ran.plays()}, answered.stderr
+
+
+def test_a_column_that_is_new_is_in_the_catalogue_as_jdbc_lists_it(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    lake, table = Lake(spark, str(tmp_path / "lake")), media_daily.TABLE
+    for known in (dataclasses.replace(table, columns=table.columns[:-1]), table):
+        lake.create([known])
+        command = [sys.executable, "-m", "pipelines.spark_conf", "spark"]
+        written = sql_servers.run_command(command, tmp_path, REELHOUSE_STORAGE__ROOT=lake.root)
+        assert written.stdout.startswith("1 tables named"), written.stderr
+    command = [sys.executable, "-c", _COLUMNS]
+    told = sql_servers.run_command(command, tmp_path, SPARK_CONF_DIR=str(tmp_path / "spark"))
+    assert told.stdout.split() == list(table.column_names), told.stderr
+    assert lake.exists(table), "the files are gone with the name"
 
 
 def test_two_servers_and_sql_share_a_catalogue_while_a_stream_writes(ran: Ran) -> None:
