@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +29,7 @@ from pipelines.silver import ledger
 from pipelines.tables import BRONZE, OF_LAYER, READ_BY
 from pipelines.topics import event_types, identities
 
+_LOOKS = 3
 _WRITTEN_BY_EACH_BATCH = {"bronze": BRONZE[0], "silver": ledger.TABLE, "gold": state.RECENT_ACTIONS}
 
 
@@ -82,18 +84,27 @@ def _lock(path: Path, layer: str) -> Iterator[None]:
     except OSError as error:
         raise unwritable(str(path.parent.parent), error) from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _is_locked(file):
             message = (
                 f"another process writes the {layer} layer already: {_holder(file)}; stop it first, or "
                 "let it do the work"
             )
-            raise ReelhouseError(message, code="already_running") from None
+            raise ReelhouseError(message, code="already_running")
         file.truncate(0)
         file.write(_this_process())
         file.flush()
         yield
+
+
+def _is_locked(file: IO[str]) -> bool:
+    """Whether the lock is ours now; who only looks whether it is held (`holders`) has it for an instant."""
+    for _ in range(_LOOKS):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            time.sleep(0.05)
+    return False
 
 
 def _holder(file: IO[str]) -> str:
