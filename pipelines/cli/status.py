@@ -30,7 +30,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     """Show each stream's lag, rate and last batch, and each table's rows and freshness.
 
     Exit code 1 when a stream is unhealthy: stalled for 5 minutes with work left, never started, or its source
-    does not answer or is gone.
+    does not answer or is gone. The layers of a process take turns: while it works on one, none is stalled.
     """
     from pipelines.engine.facts import quarantined, table_facts
     from pipelines.engine.lake import Lake

@@ -1,23 +1,28 @@
-"""How far bronze is behind its topics, by the records that it has not taken."""
+"""How far the layers are behind their sources, and whether they are well."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from embedded_broker import running_broker
+from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from pipelines.bronze import events
 from pipelines.config import Config
+from pipelines.engine import stream_facts as facts_module
 from pipelines.engine.lake import Lake
 from pipelines.engine.stream import Streams
 from pipelines.engine.stream_facts import StreamFacts, stream_facts
 from pipelines.kafka_clients import admin, producer
+from pipelines.tables import LAYERS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -40,6 +45,23 @@ def send(config: Config, partition: int, age: int, count: int = 1) -> None:
     client.close()
 
 
+def grow_old(lake: Lake, layer: str, seconds: int) -> None:
+    """As if the layer's batches had been so long ago."""
+    for folder in ("offsets", "commits"):
+        age(Path(lake.checkpoint(layer), folder).iterdir(), seconds)
+
+
+def commits(lake: Lake) -> list[Path]:
+    """Of bronze, in their order."""
+    return sorted(Path(lake.path(events.TABLE), "_delta_log").glob("*.json"))
+
+
+def age(files: Iterable[Path], seconds: int) -> None:
+    at = time.time() - seconds
+    for file in files:
+        os.utime(file, (at, at))
+
+
 def test_bronze_is_stalled_only_when_a_record_has_waited(spark: SparkSession, config: Config) -> None:
     lake = Lake.of(spark, config)
 
@@ -48,9 +70,7 @@ def test_bronze_is_stalled_only_when_a_record_has_waited(spark: SparkSession, co
 
     send(config, 0, age=2 * HOUR)
     Streams(spark, config, ["bronze"], print).run(available_now=True)
-    long_ago = time.time() - HOUR  # a quiet hour has passed since the batch
-    for file in Path(lake.checkpoint("bronze"), "commits").iterdir():
-        os.utime(file, (long_ago, long_ago))
+    grow_old(lake, "bronze", HOUR)  # a quiet hour has passed since the batch
     assert (bronze().health, bronze().lag and bronze().lag.seconds) == ("ok", 0)
 
     send(config, 0, age=0, count=3)
@@ -80,3 +100,70 @@ def test_the_lag_is_known_whatever_the_compression(spark: SparkSession, config: 
     assert facts.health == "behind"
     assert facts.lag is not None
     assert (facts.lag.records, facts.lag.seconds // 60) == (2, 60)
+
+
+def test_what_has_expired_counts_neither_as_taken_nor_as_lag(spark: SparkSession, config: Config) -> None:
+    lake = Lake.of(spark, config)
+    send(config, 0, age=0, count=3)
+    expire(config, 0, before=2)
+    Streams(spark, config, ["bronze"], print).run(available_now=True)
+    assert stream_facts(lake, config)[0].last_batch_records == 1
+    send(config, 0, age=0, count=5)
+    expire(config, 0, before=6)
+    lag = stream_facts(lake, config)[0].lag
+    assert lag is not None
+    assert lag.records == 2
+
+
+def expire(config: Config, partition: int, before: int) -> None:
+    place = TopicPartition(config.kafka.topics.user_actions, partition)
+    with closing(admin(config)) as client:
+        client.delete_records({place: before})
+
+
+def test_far_behind_its_source_a_layer_tells_the_whole_lag(
+    spark: SparkSession, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake.of(spark, config)
+
+    def take(layers: tuple[str, ...], count: int) -> None:
+        send(config, 0, age=0, count=count)
+        Streams(spark, config, layers, print).run(available_now=True)
+
+    take(LAYERS[:2], 3)
+    for count in range(1, 5):
+        take(LAYERS[:1], count)
+    age(commits(lake)[:3], HOUR)  # the table's own, the one that silver has taken, the first that it has not
+    for most in (1000, 2):
+        monkeypatch.setattr(facts_module, "_MOST_COMMITS", most)
+        silver = stream_facts(lake, config)[1]
+        assert silver.last_batch_records == 3
+        assert silver.lag is not None
+        assert silver.lag.seconds is not None
+        assert (silver.lag.records, silver.lag.seconds // 60) == (10, 60)
+
+
+def test_a_layer_is_stalled_only_when_its_process_is_idle(spark: SparkSession, config: Config) -> None:
+    """The layers of a process take turns: gold waits for minutes while silver has much to do."""
+    lake = Lake.of(spark, config)
+    locks = Path(lake.root, "_locks")
+
+    def health() -> list[str]:
+        return [facts.health for facts in stream_facts(lake, config)]
+
+    send(config, 0, age=2 * HOUR)
+    Streams(spark, config, LAYERS[:2], print).run(available_now=True)
+    assert health() == ["ok", "ok", "never started"]
+    shutil.copy(locks / "silver.lock", locks / "gold.lock")  # it has gold as well, and has not come to it
+    assert health() == ["ok", "ok", "behind"]
+
+    send(config, 0, age=2 * HOUR)
+    Streams(spark, config, LAYERS[:1], print).run(available_now=True)
+    age(commits(lake), HOUR)
+    grow_old(lake, "silver", HOUR)
+    assert health() == ["ok", "behind", "behind"]
+    (locks / "silver.lock").write_text("process 1 on another machine")  # whose end nobody noticed
+    assert health()[:2] == ["ok", "stalled"]
+
+    grow_old(lake, "bronze", HOUR)
+    assert health() == ["ok", "stalled", "never started"]
