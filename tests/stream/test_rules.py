@@ -12,6 +12,7 @@ from embedded_broker import broker_config
 from pyspark.sql import functions as F
 
 from pipelines import broker
+from pipelines.config import Config
 from pipelines.engine.lake import Lake
 from pipelines.engine.stream import Streams
 from pipelines.gold import quality_results
@@ -31,9 +32,12 @@ def _event(action: str, user: str, day: int, minute: int, position: float | None
     return json.dumps({**event, **at, "positionSeconds": position}).encode()
 
 
+def _counted_every(config: Config, minutes: float) -> Config:
+    return config.model_copy(update={"stream": config.stream.model_copy(update={"rules_minutes": minutes})})
+
+
 def test_what_breaks_a_rule_is_counted_and_flows_on(spark: SparkSession, tmp_path: Path) -> None:
-    config = broker_config(tmp_path, partitions=1)
-    config = config.model_copy(update={"stream": config.stream.model_copy(update={"rules_minutes": 10.0})})
+    config = _counted_every(broker_config(tmp_path, partitions=1), 10)
     broker.start(config)
     try:
         lake = Lake.of(spark, config)
@@ -80,7 +84,8 @@ def test_what_breaks_a_rule_is_counted_and_flows_on(spark: SparkSession, tmp_pat
         assert {(row["source"], row["severity"]) for row in rows} == {("stream", "warn")}
         # The rules that every row fulfils are counted on the way: none is broken.
         of_rows = results.where("severity = 'error'").groupBy("table_name").agg(F.sum("violations")).collect()
-        tables = ("silver.user_actions", "gold.playbacks", "gold.media_daily", "gold.audience_daily")
+        silver, gold = ("user_actions", "content_uploads"), ("playbacks", "media_daily", "audience_daily")
+        tables = [*(f"silver.{name}" for name in silver), *(f"gold.{name}" for name in gold)]
         assert sorted(map(tuple, of_rows)) == sorted((table, 0) for table in tables)
         assert lake.read(user_actions.TABLE).count() == 8
         assert lake.read(quarantine.TABLE).count() == 0
@@ -90,5 +95,13 @@ def test_what_breaks_a_rule_is_counted_and_flows_on(spark: SparkSession, tmp_pat
         on_that_day = "event_date = '2026-01-06' AND severity = 'warn'"
         later = lake.read(quality_results.TABLE).where(on_that_day).collect()
         assert [(row["rule"], row["violations"]) for row in later] == [("pause_without_play", 1)]
+
+        # What came when no count was due is counted later, also when nothing more comes.
+        due, config = config, _counted_every(config, 0)
+        publish_and_run(_event("pause", "a", 7, 0))
+        assert lake.read(quality_results.TABLE).where("event_date = '2026-01-07'").isEmpty()
+        config = due
+        publish_and_run()
+        assert not lake.read(quality_results.TABLE).where("event_date = '2026-01-07'").isEmpty()
     finally:
         broker.stop(config)

@@ -1,0 +1,107 @@
+"""The rules are counted anew on each day that has news, and only what has changed is appended."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pyspark.sql import functions as F
+
+from pipelines.declare import Table
+from pipelines.engine.lake import Lake
+from pipelines.engine.rules import count_rules
+from pipelines.gold import quality_results
+from pipelines.silver import content_uploads, system_events, user_actions
+from pipelines.tables import GOLD, SILVER
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+INGESTED = datetime(2026, 1, 1)
+"""Of all rows: long before the rules are counted, as what quarantine has released."""
+
+
+@pytest.fixture(scope="module")
+def lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """For all tests, for making tables takes seconds: each has days of its own, and leaves no news."""
+    lake = Lake(spark, str(tmp_path_factory.mktemp("counted")))
+    lake.create((*SILVER, *GOLD, quality_results.TABLE))
+    return lake
+
+
+def _append(lake: Lake, table: Table, occurred_at: datetime, **given: Any) -> None:
+    given |= {"occurred_at": occurred_at, "event_date": occurred_at.date(), "ingested_at": INGESTED}
+    row = tuple(given.get(name) for name in table.column_names)
+    lake.append(table, lake.spark.createDataFrame([row], table.schema()))
+
+
+def _act(lake: Lake, action: str, occurred_at: datetime) -> None:
+    told = {"event_id": str(occurred_at), "action": action, "user_id": "u", "media_id": "m"}
+    _append(lake, user_actions.TABLE, occurred_at, **told)
+
+
+def _pauses(lake: Lake, day: date) -> list[tuple[int, int]]:
+    """checked and violations of the rule on a day, each time they were appended."""
+    rows = lake.read(quality_results.TABLE).where("rule = 'pause_without_play'").orderBy("checked_at")
+    return [(row.checked, row.violations) for row in rows.collect() if row.event_date == day]
+
+
+def _rows(lake: Lake, day: date) -> int:
+    return lake.read(quality_results.TABLE).where(F.col("event_date") == day).count()
+
+
+def test_a_late_event_restates_the_day_after_it(lake: Lake) -> None:
+    _act(lake, "pause", datetime(2026, 1, 6, 0, 10))
+    count_rules(lake)
+    assert _pauses(lake, date(2026, 1, 6)) == [(1, 1)]
+    _act(lake, "play", datetime(2026, 1, 5, 23, 50))
+    assert count_rules(lake) == 2
+    assert _pauses(lake, date(2026, 1, 6)) == [(1, 1), (1, 0)]
+
+
+def test_only_what_has_changed_is_appended_and_a_compaction_is_no_news(lake: Lake) -> None:
+    _act(lake, "pause", datetime(2026, 2, 6, 12))
+    count_rules(lake)
+    before = _rows(lake, date(2026, 2, 6))
+    _act(lake, "seek", datetime(2026, 2, 5, 12))  # the 6th is looked at, and is as it was
+    lake.compact(user_actions.TABLE)
+    assert count_rules(lake) == 2
+    assert _rows(lake, date(2026, 2, 6)) == before
+    _act(lake, "pause", datetime(2026, 2, 6, 13))
+    lake.compact(user_actions.TABLE)
+    assert count_rules(lake) == 2  # and not the days of the other tests
+    assert _pauses(lake, date(2026, 2, 6)) == [(1, 1), (2, 2)]
+    assert count_rules(lake) == 0
+
+
+def test_days_of_nothing_but_uploads_or_system_events_are_counted(lake: Lake) -> None:
+    _append(lake, content_uploads.TABLE, datetime(2026, 3, 6, 12), event_id="e")
+    _append(lake, system_events.TABLE, datetime(2026, 3, 8, 12), event_id="e")
+    count_rules(lake)
+    counted = lake.read(quality_results.TABLE).where("event_date >= '2026-03-01'")
+    assert sorted(map(tuple, counted.select("table_name", "event_date").distinct().collect())) == [
+        ("silver.content_uploads", date(2026, 3, 6)),
+        ("silver.system_events", date(2026, 3, 8)),
+    ]
+
+
+def test_what_a_rule_does_not_look_at_any_more_is_taken_back(lake: Lake) -> None:
+    _act(lake, "pause", datetime(2026, 2, 16, 12))
+    count_rules(lake)
+    lake.replace_where(
+        user_actions.TABLE, lake.read(user_actions.TABLE).limit(0), "event_date = '2026-02-16'"
+    )
+    assert count_rules(lake) == 2
+    assert _pauses(lake, date(2026, 2, 16)) == [(1, 1), (0, 0)]
+
+
+def test_a_table_made_anew_is_counted_from_its_start(lake: Lake) -> None:
+    _act(lake, "pause", datetime(2026, 2, 26, 12))
+    count_rules(lake)
+    results = Path(lake.path(quality_results.TABLE))
+    results.rename(results.with_name("former"))
+    lake.create([quality_results.TABLE])
+    assert count_rules(lake) > 0
+    assert _pauses(lake, date(2026, 2, 26)) == [(1, 1)]
