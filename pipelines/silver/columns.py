@@ -18,7 +18,13 @@ LINEAGE = (
     Column("ingested_at", "timestamp", "When the record was written to bronze (UTC).", required=True),
     Column("event_date", "date", "UTC date of occurred_at; the table is partitioned by it.", required=True),
 )
-EVENT_ID = Column("event_id", "string", "Identity of the event: no two rows share one.", required=True)
+EVENT_ID = Column(
+    "event_id",
+    "string",
+    "Identity of the event. Two rows share one only where a producer gave it to two times, more than "
+    "dedup.reuse_window_minutes apart.",
+    required=True,
+)
 STATS = ("occurred_at", "record_timestamp", "ingested_at")
 """Identities are random: their least and greatest in a file would skip nothing, and cost."""
 OCCURRED_AT = Column(
