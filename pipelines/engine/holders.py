@@ -23,7 +23,7 @@ def is_held(lake: Lake, layer: str) -> bool:
     if not is_folder(lake.root):
         return holder(lake, layer) is not None
     try:
-        # Shared, and for an instant: a writer that starts in it would be refused.
+        # Shared, and for an instant: a writer that starts in it looks again.
         with _lock(lake, layer).open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:

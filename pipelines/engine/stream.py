@@ -23,7 +23,7 @@ from pipelines.contracts.schema_ids import SchemaIds
 from pipelines.engine import expired, guard, rebuild
 from pipelines.engine.lake import Lake
 from pipelines.engine.queries import STOPPED, Queries
-from pipelines.engine.replay import release_known
+from pipelines.engine.replay import release_known, settle
 from pipelines.engine.rules import count_rules
 from pipelines.engine.stream_errors import explained, passing
 from pipelines.errors import ReelhouseError
@@ -107,6 +107,8 @@ class Streams:
         if "bronze" in self._layers:
             self._require_same_topics(available_now)
         guard.make_tables(self._lake, self._layers)
+        if "silver" in self._layers:
+            settle(self._lake)
         if "gold" in self._layers:
             rebuild.finish(self._lake, self._config, self._report)
         for layer in self._layers:

@@ -46,6 +46,10 @@ def action(number: int, **changes: Any) -> bytes:
     return json.dumps({**event, **changes}).encode()
 
 
+def killed(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.fixture
 def held(spark: SparkSession, tmp_path: Any) -> Iterator[tuple[Lake, Config]]:
     """Twenty events in silver, and ten held, too large for a limit that the configuration no longer has."""
@@ -77,9 +81,6 @@ def test_a_replay_releases_each_record_once(held: tuple[Lake, Config], monkeypat
     assert replay(lake, config, wanted, dry_run=True) == expected
     assert lake.read(user_actions.TABLE).count() == 20
 
-    def killed(*_: Any) -> None:
-        raise KeyboardInterrupt
-
     def kill_at(step: str) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(replays, step, killed)
@@ -92,7 +93,7 @@ def test_a_replay_releases_each_record_once(held: tuple[Lake, Config], monkeypat
     assert any("held" in finding.check for finding in reconcile_records(lake, config).findings)
 
     # And once more when the ledger does not say so yet.
-    kill_at("_settle")
+    kill_at("settle")
     assert replay(lake, config, Wanted(), dry_run=False) == [Judged("user-action", "invalid_json", 1, 0)]
     assert replay(lake, config, wanted, dry_run=False) == []
 
@@ -107,6 +108,18 @@ def test_a_replay_releases_each_record_once(held: tuple[Lake, Config], monkeypat
     assert_gold_is_rebuilt(lake, computed(lake, config))
     assert reconcile_records(lake, config).findings == []
     assert reconcile_gold(lake) == ([], [])
+
+
+def test_a_release_that_was_killed_is_settled_by_the_next_run(
+    held: tuple[Lake, Config], monkeypatch: Any
+) -> None:
+    lake, config = held
+    with monkeypatch.context() as patch:
+        patch.setattr(replays, "settle", killed)
+        with pytest.raises(KeyboardInterrupt):
+            replay(lake, config, Wanted(("too_large",)), dry_run=False)
+    Streams(lake.spark, config, ["silver"], print).run(available_now=True)
+    assert reconcile_records(lake, config).findings == []
 
 
 def test_a_release_that_is_under_way_is_no_fault(held: tuple[Lake, Config], monkeypatch: Any) -> None:
