@@ -57,15 +57,19 @@ def fresh(column: str) -> Measure:
 
 
 def usual_volume() -> Measure:
-    """The last complete day has about as many rows as the days before it. The figure: their ratio."""
+    """The last complete day has about as many rows as the days before it. The figure: their ratio.
+
+    A day without rows is one of 0 rows, since the first of the days before: what fails may fail whole.
+    """
 
     def figures(rows: DataFrame, _: Reads) -> DataFrame:
-        days = _with_last_day(rows.groupBy("event_date").count())
-        last = F.sum(F.when(_is_last(), F.col("count")))
-        sum_before = F.sum(F.when(_is_before(), F.col("count")))
-        before = F.try_divide(sum_before, F.count_if(_is_before()))
+        days = _with_last_day(rows, "event_date")
+        last, before = _sum(_is_last), _sum(_is_before)
+        first = F.min(F.when(_is_before(), F.col("event_date")))
+        # Without a day before there is none to compare with: null.
+        mean = F.try_divide(before, F.date_diff(F.max("last"), first))
         return days.agg(
-            F.max("last").cast("string").alias("subject"), F.try_divide(last, before).alias("value")
+            F.max("last").cast("string").alias("subject"), F.try_divide(last, mean).alias("value")
         )
 
     comment = f"Rows of the last complete day, to the mean of the {USUAL_DAYS} days before it."
@@ -76,7 +80,7 @@ def usual_shares(column: str) -> Measure:
     """The last complete day's values are shared out as on the days before. The figure: 0 alike to 1 apart."""
 
     def figures(rows: DataFrame, _: Reads) -> DataFrame:
-        days = _with_last_day(rows.groupBy("event_date", column).count())
+        days = _with_last_day(rows, "event_date", column)
         counts = days.groupBy(column).agg(
             F.max("last").alias("last"), *[_sum(c).alias(n) for n, c in _PARTS.items()]
         )
@@ -92,9 +96,15 @@ def usual_shares(column: str) -> Measure:
     return Measure(f"drift_of_{column}", comment, figures, maximum=MOST_DRIFT, severity="warn")
 
 
-def _with_last_day(counts: DataFrame) -> DataFrame:
-    """Adds `last`, the last complete day: the one before the newest."""
-    return counts.withColumn("last", F.date_sub(F.max("event_date").over(Window.partitionBy()), 1))
+def _with_last_day(rows: DataFrame, *by: str) -> DataFrame:
+    """`count` of rows by these columns, with `last`, the last complete day: the one before the newest.
+
+    An event is of no day after that of its record: a producer's clock that is ahead ends no day.
+    """
+    day = F.least("event_date", F.to_date("record_timestamp"))
+    counts = rows.groupBy(*by).agg(F.count("*").alias("count"), F.max(day).alias("newest"))
+    newest = F.max("newest").over(Window.partitionBy())
+    return counts.withColumn("last", F.date_sub(newest, 1)).drop("newest")
 
 
 def _is_last() -> SparkColumn:
