@@ -6,12 +6,18 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from delta.tables import DeltaTable
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.contracts.decode import record_time
 from pipelines.declare import Table
 from pipelines.engine.lake import Lake
 from pipelines.silver import quarantine
+
+_FEW_ROWS = 100_000
+"""A table of no more rows is read whole: sooner than it is asked where to look (count)."""
+_LATELY = "INTERVAL 1 HOUR"
+"""Before the last commit: what was written since is likely to be the newest."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +31,45 @@ class TableFacts:
 
 
 def table_facts(lake: Lake, table: Table) -> TableFacts:
-    """Rows and freshness, mostly from the files' statistics."""
+    """Rows by the files' statistics, and freshness, for which few files of a large table are read."""
     if not lake.exists(table):
         return TableFacts(table, None, None)
     frame = lake.read(table)
-    if table.freshness:
-        row = frame.agg(F.count("*"), F.max(record_time(table.freshness))).first()
-        return TableFacts(table, row[0] if row else 0, row[1] if row else None)
-    last = DeltaTable.forPath(lake.spark, lake.path(table)).history(1).select("timestamp").first()
-    return TableFacts(table, frame.count(), last[0] if last else None)
+    rows = frame.count()  # alone: with a time beside it every file would be read
+    if not table.freshness:
+        return TableFacts(table, rows, _last_commit(lake, table))
+    if rows <= _FEW_ROWS:
+        return TableFacts(table, rows, _greatest(frame, table.freshness))
+    return TableFacts(table, rows, _newest(frame, table.freshness, _is_likely(lake, table, frame)))
+
+
+def _newest(frame: DataFrame, time: str, is_likely: Column) -> datetime | None:
+    """The greatest value of a time: by the rows that are likely to have it, then by files that tell more.
+
+    Those are few, for times grow with the table; all are read where none of the rows is likely.
+    """
+    found = _greatest(frame.where(is_likely), time)
+    later = frame if found is None else frame.where(F.col(time) > F.lit(found))
+    return _greatest(later, time) or found
+
+
+def _is_likely(lake: Lake, table: Table, frame: DataFrame) -> Column:
+    """The rows of the newest day; of a table that is not split into days, what was written last."""
+    if "event_date" in table.partition_cols:
+        newest = frame.agg(F.max("event_date")).first()
+        return F.col("event_date") == F.lit(newest[0] if newest else None)
+    written = "ingested_at" if "ingested_at" in table.column_names else table.freshness
+    return F.col(str(written)) >= F.lit(_last_commit(lake, table)) - F.expr(_LATELY)
+
+
+def _greatest(frame: DataFrame, time: str) -> datetime | None:
+    row = frame.agg(F.max(record_time(time))).first()
+    return row[0] if row else None
+
+
+def _last_commit(lake: Lake, table: Table) -> datetime | None:
+    row = DeltaTable.forPath(lake.spark, lake.path(table)).history(1).select("timestamp").first()
+    return row[0] if row else None
 
 
 def quarantined(lake: Lake) -> int:
