@@ -102,7 +102,9 @@ def _days_of_news(lake: Lake, counted: Versions, now: Versions) -> set[date]:
         else:
             commits += since
     if commits:
-        files = lake.spark.read.schema(f"add {_FILE}, remove {_FILE}").json(commits)
+        # As they are named: a root may have brackets, which would be taken for a pattern.
+        reader = lake.spark.read.schema(f"add {_FILE}, remove {_FILE}").option("__globPaths__", "false")
+        files = reader.json(commits)
         moved = files.select(F.coalesce("add", "remove").alias("file")).where("file.dataChange")
         days.update(_dates(moved.select(F.col("file.partitionValues")["event_date"].cast("date"))))
     return {day + timedelta(days=after) for day in days for after in range(LOOKBACK_DAYS + 1)}

@@ -26,7 +26,7 @@ INGESTED = datetime(2026, 1, 1)
 @pytest.fixture(scope="module")
 def lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """For all tests, for making tables takes seconds: each has days of its own, and leaves no news."""
-    lake = Lake(spark, str(tmp_path_factory.mktemp("counted")))
+    lake = Lake(spark, str(tmp_path_factory.mktemp("of [a] {b}")))
     lake.create((*SILVER, *GOLD, quality_results.TABLE))
     return lake
 
