@@ -97,11 +97,22 @@ def test_what_a_rule_does_not_look_at_any_more_is_taken_back(lake: Lake) -> None
     assert _pauses(lake, date(2026, 2, 16)) == [(1, 1), (0, 0)]
 
 
+def _make_anew(lake: Lake, table: Table) -> None:
+    folder = Path(lake.path(table))
+    folder.rename(folder.with_name(f"former_{table.name}"))
+    lake.create([table])
+
+
 def test_a_table_made_anew_is_counted_from_its_start(lake: Lake) -> None:
     _act(lake, "pause", datetime(2026, 2, 26, 12))
     count_rules(lake)
-    results = Path(lake.path(quality_results.TABLE))
-    results.rename(results.with_name("former"))
-    lake.create([quality_results.TABLE])
-    assert count_rules(lake) > 0
+    _make_anew(lake, quality_results.TABLE)
+    count_rules(lake)
     assert _pauses(lake, date(2026, 2, 26)) == [(1, 1)]
+    commits = lake.version(user_actions.TABLE)
+    _make_anew(lake, user_actions.TABLE)
+    _act(lake, "pause", datetime(2026, 2, 28, 12))
+    for minute in range(commits):  # with the one before, more than the former table had
+        _act(lake, "pause", datetime(2026, 2, 26, 12, minute))
+    count_rules(lake)
+    assert _pauses(lake, date(2026, 2, 28)) == [(1, 1)]
