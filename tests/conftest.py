@@ -21,8 +21,10 @@ _GIVEN = os.environ.get(_JAVA_OPTIONS, "")
 @pytest.fixture(scope="session", autouse=True)
 def quick_java() -> Iterator[None]:
     """Java in the processes that tests start lives for seconds: compiling for long runs is a third of it."""
+    # It would take a fifth of the usual room for what is compiled: full of Spark and S3A, a write fails.
+    quick = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(_JAVA_OPTIONS, f"{_GIVEN} -XX:TieredStopAtLevel=1")
+        patch.setenv(_JAVA_OPTIONS, f"{_GIVEN} {quick}")
         yield
 
 

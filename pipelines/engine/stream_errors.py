@@ -57,6 +57,8 @@ def explained(layer: str, error: Exception, root: str, config: Config) -> Reelho
     # The last cause is what went wrong; the others say where.
     last = causes(error)[-1]
     in_python = re.findall(r"^[\w.]+(?:Error|Exception): .*", last, re.M) if "Traceback" in last else []
+    # What Python called Java for failed there: the line after its own tells.
+    in_python = re.findall(r"^[\w.]+Py4JJavaError: .*\n: (.*)", last, re.M) or in_python
     found = re.search(r"terminated with exception: (.*)", last)
     sentence = found.group(1) if found else last.strip().partition("\n")[0]
     sentence = (in_python[-1] if in_python else sentence)[:300]

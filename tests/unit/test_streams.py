@@ -59,6 +59,18 @@ def test_a_broker_that_denies_is_not_waited_for(told: str, code: str) -> None:
     assert "\n" not in str(failure)
 
 
+def test_what_failed_in_java_is_named_rather_than_that_python_called_it() -> None:
+    told = (
+        "Traceback (most recent call last):\n  File ...\n"
+        "py4j.protocol.Py4JJavaError: An error occurred while calling o3393.save.\n"
+        ": java.lang.VirtualMachineError: Out of space in CodeCache for adapters\n\tat java.base/…\n"
+    )
+    failure = explained("silver", RuntimeError(told), "/lake", Config())
+    assert str(failure) == (
+        "the silver stream failed: java.lang.VirtualMachineError: Out of space in CodeCache for adapters"
+    )
+
+
 def test_layers_whose_source_is_not_there_yet_say_so(spark: SparkSession, tmp_path: Path) -> None:
     config = Config.model_validate({"storage": {"root": str(tmp_path)}})
     with pytest.raises(ReelhouseError, match=r"no bronze\.events .* start `reelhouse run`") as refused:
