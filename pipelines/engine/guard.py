@@ -41,12 +41,15 @@ def _to_stderr(line: str) -> None:
 def only_writer(
     lake: Lake, layers: Sequence[str], report: Callable[[str], None] = _to_stderr
 ) -> Iterator[None]:
-    """Hold the layers against every other writer of this root. Raises ReelhouseError (`already_running`).
+    """Hold the layers against every other writer of this root.
+
+    Raises ReelhouseError (`already_running`, `storage_not_local`).
 
     By a lock of the operating system, which ends with the process however it ends; on S3 by a lease. Other
     storages have neither, which is told: there the scheduler must keep a second writer away.
     """
     if is_folder(lake.root):
+        _require_local(lake)
         held: contextlib.AbstractContextManager[None] = _locks(lake.root, layers)
     elif _has_leases(lake):
         held = leases(lake, layers, _this_process(), report)
@@ -55,6 +58,19 @@ def only_writer(
         held = contextlib.nullcontext()
     with held:
         yield
+
+
+def _require_local(lake: Lake) -> None:
+    """Refuse a folder that Hadoop takes for one of a cluster's storage: each machine would have a lock of its
+    own. Raises ReelhouseError (`storage_not_local`).
+    """
+    storage = lake.default_storage()
+    if not storage.startswith("file:"):
+        message = (
+            f"storage.root is the folder {lake.root}, which Hadoop takes for one of {storage}; write it with "
+            "its scheme, or set spark.hadoop.fs.defaultFS to file:/// in spark.conf"
+        )
+        raise ReelhouseError(message, code="storage_not_local")
 
 
 @contextlib.contextmanager

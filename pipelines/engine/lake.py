@@ -242,6 +242,11 @@ class Lake:
             for status in files.listStatus(path)
         }
 
+    def default_storage(self) -> str:
+        """Where Hadoop looks for a path without a scheme, as a URI: `file:///` on most machines."""
+        configuration = self.spark._jsparkSession.sessionState().newHadoopConf()
+        return str(self._java("org.apache.hadoop.fs.FileSystem").getDefaultUri(configuration).toString())
+
     def hadoop_files(self, path: str) -> tuple[Any, Any]:
         """Hadoop's file system of a path, and the path as that wants it."""
         return self._files(path), self._hadoop(path)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipelines.config import Config
+from pipelines.engine.guard import only_writer
 from pipelines.engine.lake import Lake
 from pipelines.engine.names import register
 from pipelines.errors import ReelhouseError
@@ -46,3 +47,22 @@ def test_a_root_that_cannot_be_written_says_why(spark: SparkSession) -> None:
     with pytest.raises(ReelhouseError, match=r"cannot be written \(.*S3AFileSystem not found\)") as refused:
         Lake(spark, "s3a://bucket/lake").create([TABLE])
     assert refused.value.code == "storage_unwritable"
+
+
+def test_a_folder_that_hadoop_takes_for_one_of_a_cluster_has_no_writer(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    """Its lock would be on this machine, its tables on all."""
+    lake = Lake(spark, str(tmp_path / "lake"))
+    spark.conf.set("fs.defaultFS", "hdfs://localhost:1")
+    try:
+        with (
+            pytest.raises(ReelhouseError, match="takes for one of hdfs://localhost:1") as refused,
+            only_writer(lake, ["gold"]),
+        ):
+            pass
+    finally:
+        spark.conf.unset("fs.defaultFS")
+    assert refused.value.code == "storage_not_local"
+    with only_writer(lake, ["gold"]):
+        assert (tmp_path / "lake" / "_locks" / "gold.lock").exists()
