@@ -27,8 +27,8 @@ def command(tables: tuple[str, ...], since: datetime | None) -> None:
     First the gold stream takes what silver holds; `reelhouse run` must not run meanwhile. Readers see the
     former table until the new one is whole.
     """
-    from pipelines.engine.guard import only_writer
     from pipelines.engine.lake import Lake
+    from pipelines.engine.locks import only_writer
     from pipelines.engine.rebuild import rebuild
     from pipelines.engine.stream import Streams
     from pipelines.session import open_session

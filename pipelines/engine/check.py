@@ -14,8 +14,8 @@ from pyspark.sql import functions as F
 from pipelines.config import Config, is_folder
 from pipelines.declare import Measure, Reads, Rule, Table
 from pipelines.engine.batch import hold
-from pipelines.engine.guard import only_writer
 from pipelines.engine.lake import Lake
+from pipelines.engine.locks import only_writer
 from pipelines.engine.moment import Moment
 from pipelines.errors import ReelhouseError, UsageError
 from pipelines.gold import quality_results

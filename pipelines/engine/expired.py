@@ -12,8 +12,8 @@ from pyspark.sql import functions as F
 from pipelines.bronze import events, expired_records
 from pipelines.config import Config
 from pipelines.engine.checkpoint import last_batch, offsets
-from pipelines.engine.guard import topics_of_bronze
 from pipelines.engine.lake import Lake
+from pipelines.engine.source_topics import topics_of_bronze
 from pipelines.topics import first_offsets
 
 TABLE = expired_records.TABLE

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from pipelines.declare import Column
 from pipelines.engine.batch import Batch, hold
+from pipelines.engine.lake import literal
 from pipelines.gold import audience_daily, media_catalog, media_daily, playbacks, state
 from pipelines.gold.additive import measures_of, sum_up
 from pipelines.gold.playbacks import PLAYBACK_KEY
@@ -57,14 +59,12 @@ class GoldWrites:
         if len(found) <= _FEW_ROWS:
             self.batch.lake.replace_where(table, changed, _predicate(found), self.batch.txn(table))
             return
-        days = sorted(row[0] for row in replaced.select("event_date").distinct().collect())
+        days = [row[0] for row in replaced.select("event_date").distinct().collect()]
         kept = self.batch.read(table).where(F.col("is_final") & F.col("event_date").isin(days))
         kept = kept.join(changed_keys, [*PLAYBACK_KEY], "left_anti")
         rows = changed.unionByName(kept.select(*table.column_names))
-        listed = ", ".join(f"DATE'{day}'" for day in days)
-        self.batch.lake.replace_where(
-            table, rows, f"NOT is_final OR event_date IN ({listed})", self.batch.txn(table)
-        )
+        predicate = f"NOT is_final OR event_date IN ({_listed(days)})"
+        self.batch.lake.replace_where(table, rows, predicate, self.batch.txn(table))
 
     def media_daily(self, differences: DataFrame) -> None:
         """Add the differences to their days."""
@@ -121,10 +121,12 @@ def _predicate(replaced: Sequence[Row]) -> str:
     """What is not final, and the rows `replaced` (`playback_id`, `micros` of its start, `event_date`)."""
     if not replaced:
         return "NOT is_final"
-    keys = ", ".join(f"({_text(row['playback_id'])}, timestamp_micros({row['micros']}))" for row in replaced)
-    days = ", ".join(f"DATE'{day}'" for day in sorted({row["event_date"] for row in replaced}))
+    keys = ", ".join(
+        f"({literal(row['playback_id'])}, timestamp_micros({row['micros']}))" for row in replaced
+    )
+    days = _listed({row["event_date"] for row in replaced})
     return f"NOT is_final OR (event_date IN ({days}) AND ({', '.join(PLAYBACK_KEY)}) IN ({keys}))"
 
 
-def _text(value: str) -> str:
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+def _listed(days: Iterable[date]) -> str:
+    return ", ".join(f"DATE'{day}'" for day in sorted(days))

@@ -172,7 +172,7 @@ class Lake:
                 self._name(table)
 
     def _name(self, table: Table) -> None:
-        location = _literal(self.path(table))
+        location = literal(self.path(table))
         self.spark.sql(f"CREATE TABLE IF NOT EXISTS {table.full_name} USING DELTA LOCATION {location}")
 
     def _has_other_columns(self, table: Table) -> bool:
@@ -273,7 +273,8 @@ def _by_path(path: str) -> str:
     return "delta.`" + path.replace("`", "``") + "`"
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
+    """A text as SQL has it."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 

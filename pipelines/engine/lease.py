@@ -55,11 +55,26 @@ def leases(lake: Lake, layers: Sequence[str], holder: str, report: Callable[[str
         yield
 
 
+def lease_holder(lake: Lake, layer: str) -> str | None:
+    """The process that has the layer's lease, for those who only look; None: none has."""
+    return _stored(lake, layer).get("holder")
+
+
+def _stored(lake: Lake, layer: str) -> dict[str, str]:
+    """What the lease tells; nothing when there is none."""
+    text = lake.read_text(_lease_file(lake, layer))
+    return dict(json.loads(text)) if text else {}
+
+
+def _lease_file(lake: Lake, layer: str) -> str:
+    return f"{lake.root}/_locks/{layer}.lease"
+
+
 class _Lease:
     def __init__(self, lake: Lake, layer: str, holder: str) -> None:
         self._lake, self._layer, self._holder = lake, layer, holder
         self._id = uuid.uuid4().hex
-        self._path = f"{lake.root}/_locks/{layer}.lease"
+        self._path = _lease_file(lake, layer)
         self._etag: str | None = None
         self._seen_at = self._held_until = 0.0
         self._failure = ""
@@ -131,7 +146,7 @@ class _Lease:
                 raise
         # The ETag first: were it another's, the text that is read after it would tell.
         etag = self._stored_etag()
-        if self._stored().get("id") != self._id:
+        if _stored(self._lake, self._layer).get("id") != self._id:
             return False
         self._etag, self._held_until = etag, began + GIVES_UP_SECONDS
         return True
@@ -146,11 +161,7 @@ class _Lease:
             raise
 
     def _stored_holder(self) -> str:
-        return str(self._stored().get("holder", "an unknown process"))
-
-    def _stored(self) -> dict[str, Any]:
-        text = self._lake.read_text(self._path)
-        return dict(json.loads(text)) if text else {}
+        return lease_holder(self._lake, self._layer) or "an unknown process"
 
     def _end(self, sentence: str) -> None:
         """End Java and Python at once: a commit on its way must not arrive after another has taken over."""

@@ -21,9 +21,9 @@ from pipelines.contracts.schema_ids import SchemaIds
 from pipelines.declare import Table
 from pipelines.engine.checkpoint import app_id
 from pipelines.engine.gold_step import GoldStep, changes
-from pipelines.engine.guard import input_topics
 from pipelines.engine.lake import Lake
 from pipelines.engine.silver_step import SilverStep
+from pipelines.engine.source_topics import input_topics
 from pipelines.kafka_clients import spark_options
 from pipelines.tables import READ_BY
 

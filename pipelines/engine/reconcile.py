@@ -20,8 +20,8 @@ from pipelines.bronze import expired_records
 from pipelines.config import Config
 from pipelines.engine.batch import hold
 from pipelines.engine.checkpoint import last_batch, offsets, sources
-from pipelines.engine.holders import is_held
 from pipelines.engine.lake import Lake
+from pipelines.engine.locks import is_held
 from pipelines.engine.moment import Moment
 from pipelines.engine.sorting import Place, first_ones, silver_places, sort_out
 from pipelines.errors import ReelhouseError

@@ -19,8 +19,8 @@ from pipelines.config import Config
 from pipelines.contracts.binary import framed_id
 from pipelines.contracts.schema_ids import KnownSchema, SchemaIds
 from pipelines.engine.batch import hold
-from pipelines.engine.guard import only_writer
 from pipelines.engine.lake import Lake
+from pipelines.engine.locks import only_writer
 from pipelines.engine.sorting import EVENTS, Sorted, first_ones, reuse_window, silver_places, sort_out
 from pipelines.silver import ledger, quarantine
 from pipelines.silver.deduplicate import PLACE, without

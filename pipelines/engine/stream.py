@@ -20,11 +20,14 @@ from pyspark.sql import SparkSession
 
 from pipelines.config import Config
 from pipelines.contracts.schema_ids import SchemaIds
-from pipelines.engine import expired, guard, rebuild
+from pipelines.engine import expired, rebuild
+from pipelines.engine.guard import make_tables
 from pipelines.engine.lake import Lake
+from pipelines.engine.locks import only_writer
 from pipelines.engine.queries import STOPPED, Queries
 from pipelines.engine.replay import release_known, settle
 from pipelines.engine.rules import count_rules
+from pipelines.engine.source_topics import require_same_topics
 from pipelines.engine.stream_errors import explained, passing
 from pipelines.errors import ReelhouseError
 from pipelines.kafka_clients import answers
@@ -91,7 +94,7 @@ class Streams:
         `checkpoint_lost`, `table_lost`, `table_behind`, `source_lost`, `topic_missing`, `topic_recreated`,
         `offsets_expired`, `storage_unwritable`, …).
         """
-        with guard.only_writer(self._lake, self._layers, self._report), _cheap_collections():
+        with only_writer(self._lake, self._layers, self._report), _cheap_collections():
             self._prepare(available_now)
             totals = {layer: Round(layer) for layer in self._layers}
             while not self._stop.is_set():
@@ -106,7 +109,7 @@ class Streams:
     def _prepare(self, available_now: bool) -> None:
         if "bronze" in self._layers:
             self._require_same_topics(available_now)
-        guard.make_tables(self._lake, self._layers)
+        make_tables(self._lake, self._layers)
         if "silver" in self._layers:
             settle(self._lake)
         if "gold" in self._layers:
@@ -119,7 +122,7 @@ class Streams:
     def _require_same_topics(self, available_now: bool) -> None:
         while not self._stop.is_set():
             try:
-                guard.require_same_topics(self._lake, self._config, self._report)
+                require_same_topics(self._lake, self._config, self._report)
                 return
             except ReelhouseError as error:
                 if error.code != "broker_unreachable" or available_now:

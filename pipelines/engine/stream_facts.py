@@ -17,9 +17,9 @@ from pipelines.bronze import events
 from pipelines.config import Config
 from pipelines.declare import Table
 from pipelines.engine.checkpoint import last_batch, offsets, sources, started_at
-from pipelines.engine.guard import input_topics
-from pipelines.engine.holders import holder
 from pipelines.engine.lake import Lake
+from pipelines.engine.locks import holder
+from pipelines.engine.source_topics import input_topics
 from pipelines.errors import ReelhouseError
 from pipelines.kafka_clients import spark_options
 from pipelines.tables import LAYERS

@@ -23,8 +23,8 @@ from pipelines.config import Config
 from pipelines.declare import Column
 from pipelines.engine import backtest as backtests
 from pipelines.engine.backtest import backtest
-from pipelines.engine.guard import only_writer
 from pipelines.engine.lake import Lake
+from pipelines.engine.locks import only_writer
 from pipelines.engine.replay import Wanted, replay
 from pipelines.engine.sorting import EVENTS, Sorted, sort_out
 from pipelines.engine.stream import Streams

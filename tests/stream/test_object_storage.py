@@ -32,7 +32,7 @@ _WAIT_SECONDS = 400
 _HOLDER = """
 import json, sys, time
 from pipelines.config import load_config
-from pipelines.engine.guard import only_writer
+from pipelines.engine.locks import only_writer
 from pipelines.engine.lake import Lake
 from pipelines.engine.lease import _Lease
 from pipelines.errors import ReelhouseError

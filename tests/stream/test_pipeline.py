@@ -162,7 +162,7 @@ def test_publishing_everything_again_changes_no_table_but_bronze_and_quarantine(
 
 
 def test_a_second_writer_is_refused_and_told_who_is_the_first(ran: Ran) -> None:
-    from pipelines.engine.guard import only_writer
+    from pipelines.engine.locks import only_writer
 
     with only_writer(ran.lake, ["silver"]), pytest.raises(ReelhouseError, match="process ") as refused:
         ran.run()

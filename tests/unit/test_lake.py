@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipelines.config import Config
-from pipelines.engine.guard import only_writer
 from pipelines.engine.lake import Lake
+from pipelines.engine.locks import only_writer
 from pipelines.engine.names import register
 from pipelines.errors import ReelhouseError
 from pipelines.gold import media_daily

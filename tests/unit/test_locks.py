@@ -7,9 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.engine.guard import only_writer
-from pipelines.engine.holders import holder, is_held
 from pipelines.engine.lake import Lake
+from pipelines.engine.locks import holder, is_held, only_writer
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
