@@ -33,6 +33,13 @@ class Storage(_Section):
     root: str = Field(".work/lake", min_length=1)
     """Folder or URI of the lake; tables are `<root>/<layer>/<table>`. Relative to the current directory."""
 
+    history_hours: float = Field(30, ge=1)
+    """How long former versions of a table can be read, and how far a stream of yours may be behind (hours).
+
+    Each round makes a version, and Delta lists them again and again: many make rounds slow. What the streams
+    of the layers have yet to read stays, however long they are down.
+    """
+
     @field_validator("root")
     @classmethod
     def _as_folder(cls, root: str) -> str:

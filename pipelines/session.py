@@ -42,6 +42,8 @@ _OWN = {
     "spark.sql.catalogImplementation": "in-memory",
     # Small tables: 50 partitions of a snapshot's state would cost more than reading it.
     "spark.databricks.delta.snapshotPartitions": "1",
+    # Delta would not read them, and each listing of a log, some thirty in a round, would be twice as long.
+    "spark.databricks.delta.writeChecksumFile.enabled": "false",
     "spark.sql.streaming.numRecentProgressUpdates": "10",
     # Only files smaller than this are merged by a compaction, up to that.
     "spark.databricks.delta.optimize.minFileSize": str(32 << 20),
@@ -115,6 +117,8 @@ _S3A_CREDENTIALS = (
 _S3A = {
     "spark.hadoop.fs.s3a.aws.credentials.provider": ",".join(_S3A_CREDENTIALS),
 }
+# Delta asks for the end of a log instead of all of it, a page for each thousand files.
+_S3A_LISTS = {"spark.hadoop.delta.enableFastS3AListFrom": "true"}
 
 
 def open_session(config: Config, name: str, *, with_catalog: bool = False) -> SparkSession:
@@ -192,9 +196,11 @@ def spark_settings(config: Config, *, with_catalog: bool) -> dict[str, str]:
     if submitted.is_submitted():  # it brings master and jars
         given = submitted.given_settings()
         submitted.require_jars(on_s3=_is_on_s3(config))
+        own |= _S3A_LISTS if _is_on_s3(config) and submitted.delta_sees_s3a() else {}
         submitted.take_wheels()
         return submitted.laid_over(submitted.laid_over(own, config.spark.conf), given) | _needed(config)
     own |= _ALONE if _is_alone(config) else {}
+    own |= _S3A_LISTS if _is_on_s3(config) else {}
     return submitted.laid_over(own | _brought(config, with_catalog), config.spark.conf)
 
 
@@ -222,8 +228,8 @@ def _brought(config: Config, with_catalog: bool) -> dict[str, str]:
         "spark.master": config.spark.master,
         "spark.driver.memory": config.spark.driver_memory,
         "spark.jars": ",".join([*jars, *further]),
-        # On the driver's own class path their classes can come from the archive.
-        "spark.driver.extraClassPath": ":".join([*jars, *drivers]),
+        # On the driver's own class path their classes can come from the archive; there Delta looks for S3A's.
+        "spark.driver.extraClassPath": ":".join([*jars, *further, *drivers]),
         "spark.driver.extraJavaOptions": _driver_options(),
     }
 

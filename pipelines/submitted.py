@@ -20,6 +20,7 @@ _NEEDED_CLASSES = {
     "org.apache.spark.sql.kafka010.KafkaSourceProvider": "Spark's Kafka source",
     "org.apache.spark.sql.avro.AvroFileFormat": "Spark's Avro",
 }
+_DELTA_ON_S3 = "io.delta.storage.S3SingleDriverLogStore"
 _S3A_CLASS = "org.apache.hadoop.fs.s3a.S3AFileSystem"
 GIVE_JARS = 'give them to spark-submit with --packages "$(python -m pipelines.jars packages)"'
 # Without the bundle, which is the whole SDK.
@@ -74,6 +75,22 @@ def require_jars(*, on_s3: bool) -> None:
             give = _GIVE_S3A_JARS if on_s3 else GIVE_JARS
             message = f"Spark was started without the jars of {what}; {give}"
             raise ReelhouseError(message, code="jars_missing") from error
+
+
+def delta_sees_s3a() -> bool:
+    """Whether Delta's own class loader finds S3A: where Delta is on the cluster's class path and S3A is not,
+    it does not.
+    """
+    from py4j.protocol import Py4JJavaError
+    from pyspark import SparkContext
+
+    jvm: Any = SparkContext._jvm
+    loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
+    try:
+        loader.loadClass(_DELTA_ON_S3).getClassLoader().loadClass(_S3A_CLASS)
+    except Py4JJavaError:
+        return False
+    return True
 
 
 def lacking_on_workers(text: str) -> ReelhouseError | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from delta.tables import DeltaTable
@@ -125,9 +125,8 @@ class Lake:
         return str(self._snapshot(table).metadata().id())
 
     def has_first_version(self, table: Table) -> bool:
-        """Whether the log still has the table's first commit: Delta removes what is older than 30 days."""
-        first = f"{self.path(table)}/_delta_log/{0:020}.json"
-        return bool(self._files(first).exists(self._hadoop(first)))
+        """Whether the log still has the table's first commit, which `cut_log` removes some day."""
+        return self.written_at(table, 0) is not None
 
     def bytes_per_row(self, table: Table) -> float | None:
         """Size of a row in the table's files (bytes), by one of its newest commits; None: they tell none."""
@@ -161,6 +160,27 @@ class Lake:
     def compact(self, table: Table) -> None:
         """Merge the small files of many batches; the rows stay as they are."""
         self.spark.sql(f"OPTIMIZE {_by_path(self.path(table))}")
+
+    def written_at(self, table: Table, version: int) -> datetime | None:
+        """When a version was written (UTC), by its file in the log; None: the log has it not, or no more."""
+        path = f"{self.path(table)}/_delta_log/{version:020}.json"
+        files, commit = self.hadoop_files(path)
+        if not files.exists(commit):
+            return None
+        return datetime.fromtimestamp(files.getFileStatus(commit).getModificationTime() / 1000, timezone.utc)
+
+    def cut_log(self, table: Table, before: datetime) -> None:
+        """Remove from the log what only tells of versions that were replaced before then (UTC).
+
+        Later versions can be read as ever. Files of data stay.
+        """
+        age = max(timedelta(0), datetime.now(timezone.utc) - before)
+        milliseconds = self._java("java.util.OptionalLong").of(int(age.total_seconds() * 1000))
+        # By Delta's own way, which runs after each checkpoint for what is older than thirty days and a day.
+        to_the_minute = getattr(self._java("org.apache.spark.sql.delta.TruncationGranularity$"), "MODULE$")
+        retention = self._java("scala.jdk.javaapi.OptionConverters").toScala(milliseconds)
+        log, none = self._log(table), self._java("scala.Option").empty()
+        log.cleanUpExpiredLogs(self._snapshot(table), none, retention, to_the_minute.MINUTE())
 
     def register(self, tables: Iterable[Table]) -> None:
         """Name these tables, which exist, `<layer>.<name>` in this session's SQL, with their columns."""
@@ -252,9 +272,12 @@ class Lake:
         return self._files(path), self._hadoop(path)
 
     def _snapshot(self, table: Table) -> Any:
-        logs = self._java("org.apache.spark.sql.delta.DeltaLog")
         none = self._java("scala.Option").empty()
-        return logs.forTable(self.spark._jsparkSession, self.path(table)).update(False, none, none)
+        return self._log(table).update(False, none, none)
+
+    def _log(self, table: Table) -> Any:
+        logs = self._java("org.apache.spark.sql.delta.DeltaLog")
+        return logs.forTable(self.spark._jsparkSession, self.path(table))
 
     def _java(self, name: str) -> Any:
         """A class of Java, by its whole name at once: for each part alone Java would look into every jar."""

@@ -62,7 +62,6 @@ class Queries:
         self._spark, self._config, self._ids, self._stop = spark, config, ids, stop
         self._lake = Lake.of(spark, config)
         self._bytes_per_row: dict[Table, float] = {}
-        self._has_first_version: dict[Table, bool] = {}
         # One group for all rounds: Spark then goes on with the consumers of the round before. Another one for
         # another run: Spark would take up consumers of the same group even from another cluster.
         self._group = f"reelhouse-bronze-{uuid.uuid4().hex[:8]}"
@@ -109,10 +108,8 @@ class Queries:
         size = int(self._config.stream.max_records_per_batch * per_record)
         reader = self._spark.readStream.format("delta").option("maxBytesPerTrigger", f"{size}b")
         # A new stream begins with the first commit, to take what came first first. Without it, it begins with
-        # all that is there, in the order of files. Asked once: only the first round can be a stream's first.
-        if table not in self._has_first_version:
-            self._has_first_version[table] = self._lake.has_first_version(table)
-        if self._has_first_version[table]:
+        # all that is there, in the order of files. Asked each time: also a stream that goes on looks for it.
+        if self._lake.has_first_version(table):
             reader = reader.option("startingVersion", 0)
         return reader.load(self._lake.path(table))
 

@@ -18,7 +18,7 @@ from pipelines.gold import audience_daily, media_catalog, media_daily, playbacks
 from pipelines.tables import GOLD, INTERNAL, READ_BY, table_named
 
 
-class _Begun(NamedTuple):
+class Begun(NamedTuple):
     """A rebuild that has begun to write, as a file beside the checkpoint tells it."""
 
     tables: list[str]
@@ -79,21 +79,26 @@ def rebuild(lake: Lake, config: Config, tables: Sequence[Table], since: date | N
             message = f"{table.full_name} has no event_date for --from; leave --from out"
             raise UsageError(message, code="no_dates")
     versions = {table.full_name: lake.version(table) for table in READ_BY["gold"]}
-    begun = _Begun(list(map(_name, tables)), None if since is None else str(since), versions)
+    begun = Begun(list(map(_name, tables)), None if since is None else str(since), versions)
     lake.write_text(_begun_file(lake), json.dumps(begun._asdict()))
     _write(lake, config, begun)
 
 
 def finish(lake: Lake, config: Config, report: Callable[[str], None]) -> None:
     """Do again what a rebuild that was cut off had begun: its tables go together, or not at all."""
-    text = lake.read_text(_begun_file(lake))
-    if text:
-        begun = _Begun(**json.loads(text))
+    begun = unfinished(lake)
+    if begun is not None:
         report(f"finishing the rebuild of {', '.join(begun.tables)}, which was cut off")
         _write(lake, config, begun)
 
 
-def _write(lake: Lake, config: Config, begun: _Begun) -> None:
+def unfinished(lake: Lake) -> Begun | None:
+    """The rebuild that was cut off; None: there is none."""
+    text = lake.read_text(_begun_file(lake))
+    return Begun(**json.loads(text)) if text else None
+
+
+def _write(lake: Lake, config: Config, begun: Begun) -> None:
     # Rows of playbacks that stay were settled by the horizon before: the stream must go on from that one.
     is_whole = playbacks.TABLE.full_name in begun.tables and begun.since is None
     horizon = None if is_whole else state.horizon(lake.read(state.RECENT_ACTIONS))

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import SparkSession
@@ -21,6 +22,7 @@ from pyspark.sql import SparkSession
 from pipelines.config import Config
 from pipelines.contracts.schema_ids import SchemaIds
 from pipelines.engine import expired, rebuild
+from pipelines.engine.checkpoint import last_batch
 from pipelines.engine.guard import make_tables
 from pipelines.engine.lake import Lake
 from pipelines.engine.locks import only_writer
@@ -29,6 +31,7 @@ from pipelines.engine.replay import release_known, settle
 from pipelines.engine.rules import count_rules
 from pipelines.engine.source_topics import require_same_topics
 from pipelines.engine.stream_errors import explained, passing
+from pipelines.engine.upkeep import maintain
 from pipelines.errors import ReelhouseError
 from pipelines.kafka_clients import answers
 from pipelines.tables import LAYERS, OF_LAYER, READ_BY
@@ -39,7 +42,7 @@ Report = Callable[[str], None]
 _RETRY_SECONDS = 5.0
 _ATTEMPTS = 4
 """How often a batch is taken at most in one turn (count), when each time something passing ended it."""
-_ROUNDS_BETWEEN_COMPACTIONS = 40
+_ROUNDS_BETWEEN_UPKEEP = 40
 
 
 @dataclass
@@ -50,8 +53,6 @@ class Round:
     records: int = 0
     batches: int = 0
     seconds: float = 0.0
-    rounds: int = 0
-    """Turns that took something."""
 
 
 class _Every:
@@ -80,6 +81,8 @@ class Streams:
         self._ids = SchemaIds(config)
         self._asks_again = _Every(config.registry.retry_seconds)
         self._counts_rules = _Every(config.stream.rules_minutes * 60)
+        # Rounds that took something, counted on from the batches of the processes before.
+        self._rounds: dict[str, int] = {}
         self._stop = threading.Event()
         self._queries = Queries(spark, config, self._ids, self._stop)
 
@@ -115,6 +118,8 @@ class Streams:
         if "gold" in self._layers:
             rebuild.finish(self._lake, self._config, self._report)
         for layer in self._layers:
+            batch, _ = last_batch(self._lake, layer)
+            self._rounds[layer] = 0 if batch is None else batch + 1
             for table in READ_BY.get(layer, ()):
                 if table.layer not in self._layers:
                     self._lake.read(table)  # another process makes it, which may not have run yet
@@ -156,7 +161,7 @@ class Streams:
             total.seconds += seconds
             rate = records / seconds
             self._report(f"{total.layer}: {records:,} records in {seconds:.1f} s ({rate:,.0f}/s)")
-            self._compact(total)
+            self._look_after(total.layer)
         if total.layer == "silver" and self._config.registry.url:
             self._asks_again.do(self._ask_again)
         if total.layer == "gold" and self._config.stream.rules_minutes:
@@ -169,13 +174,13 @@ class Streams:
         if released:
             self._report(f"silver: {released:,} records released, whose schemas the registry knows now")
 
-    def _compact(self, total: Round) -> None:
-        """Merge small files, a table at a time: each in one of so many rounds."""
-        tables = OF_LAYER[total.layer]
-        turn = total.rounds % _ROUNDS_BETWEEN_COMPACTIONS
-        if turn < len(tables) and total.rounds >= _ROUNDS_BETWEEN_COMPACTIONS:
-            self._lake.compact(tables[turn])
-        total.rounds += 1
+    def _look_after(self, layer: str) -> None:
+        """Look after a table at a time: each in one of so many rounds, whichever process they are of."""
+        tables, rounds = OF_LAYER[layer], self._rounds[layer]
+        turn = rounds % _ROUNDS_BETWEEN_UPKEEP
+        if turn < len(tables) and rounds >= _ROUNDS_BETWEEN_UPKEEP:
+            maintain(self._lake, tables[turn], timedelta(hours=self._config.storage.history_hours))
+        self._rounds[layer] += 1
 
     def _drained(self, layer: str) -> tuple[int, int]:
         for _ in range(_ATTEMPTS - 1):

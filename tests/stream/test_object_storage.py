@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -125,6 +126,8 @@ def test_the_truth_comes_out_through_a_second_writer_and_a_key_that_expires(
     code, _, err = lake.reelhouse(key, "run", "--available-now")
     assert code == 0, err
     assert not lake.storage.names("lake/_locks/bronze.lease"), "the lease outlives its process"
+    asked = (lake.folder / "moto.log").read_text()
+    assert re.search(r"start-after=[^ ]*_delta_log", asked), "each look lists a log from its beginning"
 
     first = lake.start(key, "run")
     try:
