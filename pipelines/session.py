@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from pipelines import submitted
 from pipelines.catalog import connection_properties, metastore_settings
 from pipelines.class_archive import java_options
 from pipelines.config import Config, is_folder
-from pipelines.errors import ReelhouseError
+from pipelines.errors import ReelhouseError, UsageError
 from pipelines.jars import postgresql_jars, s3a_jars, spark_jars
 from pipelines.java import require_java
 
@@ -78,18 +78,19 @@ _OWN = {
     "spark.python.sql.dataFrameDebugging.enabled": "false",
     "spark.executor.extraJavaOptions": _LIMITED,
 }
-# What results depend on: spark-submit and a cluster's spark-defaults.conf do not change it.
-_NEEDED = {
+# What results depend on: nobody changes it.
+_FIXED = {
     "spark.sql.session.timeZone": "UTC",
     # The workers' Python shows and takes times in its zone.
     "spark.executorEnv.TZ": "UTC",
-    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     # The gold step replaces rows that are not final and adds final ones in one commit.
     "spark.databricks.delta.replaceWhere.constraintCheck.enabled": "false",
     "spark.databricks.delta.stalenessLimit": "0",
     # An event's id in a condition may hold ${env:…}: it is what it is.
     "spark.sql.variable.substitute": "false",
 }
+# spark-submit and a cluster's spark-defaults.conf do not change it; the configuration does.
+_NEEDED = _FIXED | {"spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog"}
 # On one machine nobody else has to reach the driver, or looks at its pages.
 _ALONE = {
     "spark.ui.enabled": "false",
@@ -188,7 +189,8 @@ def _set_log_level(session: SparkSession) -> None:
 
 
 def spark_settings(config: Config, *, with_catalog: bool) -> dict[str, str]:
-    """Spark's properties of a session with these tables."""
+    """Spark's properties of a session with these tables. Raises UsageError (`wrong_value`)."""
+    _require_fixed(config.spark.conf)
     own = _OWN | _NEEDED | {"spark.sql.shuffle.partitions": str(config.spark.shuffle_partitions)}
     own |= _ON_DISK if is_folder(config.storage.root) else {}
     own |= _S3A if _is_on_s3(config) else {}
@@ -202,6 +204,13 @@ def spark_settings(config: Config, *, with_catalog: bool) -> dict[str, str]:
     own |= _ALONE if _is_alone(config) else {}
     own |= _S3A_LISTS if _is_on_s3(config) else {}
     return submitted.laid_over(own | _brought(config, with_catalog), config.spark.conf)
+
+
+def _require_fixed(given: Mapping[str, str]) -> None:
+    for key, value in _FIXED.items():
+        if given.get(key, value) != value:
+            message = f"spark.conf sets {key}, which results depend on; leave it out, it is {value}"
+            raise UsageError(message, code="wrong_value")
 
 
 def _is_alone(config: Config) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pipelines.cli.main import session
-from pipelines.errors import UsageError
+from pipelines.errors import ReelhouseError, UsageError
 
 _EPILOG = """\b
 Examples:
@@ -37,19 +37,29 @@ def command(layers: str, available_now: bool) -> None:
 
     chosen = _parse(layers)
     config = session().config()
-    spark = open_session(config, f"run {','.join(chosen)}")
-    streams = Streams(spark, config, chosen, report=lambda line: click.echo(line, err=True))
-
     stopping: list[bool] = []
+    running: list[Streams] = []
 
     def stop(*_: Any) -> None:
         if not stopping:  # a signal to a whole process group comes twice: to Java and to Python
             click.echo("stopping after the running batch", err=True)
         stopping.append(True)
-        streams.stop()
+        for one in running:
+            one.stop()
 
+    # Spark takes seconds to start, in which a scheduler may think better of it, and may stop Java as well.
     signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    try:
+        spark = open_session(config, f"run {','.join(chosen)}")
+    except (ReelhouseError, KeyboardInterrupt) as error:
+        if stopping or isinstance(error, KeyboardInterrupt):
+            return
+        raise
+    signal.signal(signal.SIGINT, stop)  # afterwards: PySpark has put a handler of its own
+    streams = Streams(spark, config, chosen, report=lambda line: click.echo(line, err=True))
+    running.append(streams)
+    if stopping:
+        return
     if submitted.is_submitted():
         submitted.on_java_signals(stop)
     if not available_now:

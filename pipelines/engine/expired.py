@@ -32,14 +32,15 @@ def record(lake: Lake, config: Config, report: Callable[[str], None]) -> None:
     reached = {} if batch is None else _by_place(offsets(lake, "bronze", batch)[0])
     held, looked = _by_place(first_offsets(config, topics_of_bronze(lake, config))), _looked(lake)
     begun = {place: reached.get(place, first) for place, first in held.items()} | looked
-    gaps = sorted([*_passed_over(lake, begun, held, reached), *_ahead(held, reached)])
+    gaps = sorted(_gaps(lake, begun, held))
     gaps = gaps and list(_untold(lake, gaps))
     if gaps:
         now = datetime.now(timezone.utc)
         lake.append(TABLE, lake.spark.createDataFrame([(*gap, now) for gap in gaps], TABLE.schema()))
     for topic, partition, first, end in gaps:
         report(f"skipping {end - first:,} expired records of {topic}, partition {partition}, from {first}")
-    told = {place: max(low, min(held.get(place, 0), reached.get(place, 0))) for place, low in begun.items()}
+    # What bronze has read since, and Kafka deletes only later, is no gap.
+    told = {place: max(low, reached.get(place, low)) for place, low in begun.items()}
     if told != looked:
         lake.write_text(
             _looked_file(lake), json.dumps([[*place, low] for place, low in sorted(told.items())])
@@ -60,22 +61,14 @@ def _looked_file(lake: Lake) -> str:
     return f"{lake.checkpoint('bronze')}-expired.json"
 
 
-def _ahead(held: dict[Place, int], reached: dict[Place, int]) -> Iterator[Gap]:
-    """What is gone before bronze's next record."""
-    for place, offset in reached.items():
-        if held.get(place, 0) > offset:
-            yield *place, offset, held[place]
-
-
-def _passed_over(
-    lake: Lake, begun: dict[Place, int], held: dict[Place, int], reached: dict[Place, int]
-) -> Iterator[Gap]:
+def _gaps(lake: Lake, begun: dict[Place, int], held: dict[Place, int]) -> Iterator[Gap]:
     """What bronze lacks of the offsets that are gone since they were looked at.
 
+    Before its next record, and of what a drain passed over; a batch whose end is not noted yet may have some.
     Offsets that never had a record, of a transaction's end or a compacted topic, count among them.
     """
     for place, low in begun.items():
-        high = min(held.get(place, 0), reached.get(place, 0))
+        high = held.get(place, 0)
         if low < high:
             for first, end in _lacking(lake, place, low, high):
                 yield *place, first, end

@@ -111,9 +111,12 @@ def _require_newest_tables(lake: Lake, layer: str, written: int | None) -> None:
         return
     begun = pins(lake, layer)
     known = begun.versions if begun else {}
+    # What it reads may have been restored together with its own layer's checkpoint.
+    reached = sources(lake, layer, committed) if layer in READ_BY else {}
+    known = known | {table.full_name: of.version - 1 for table, of in reached.items()}
     behind = {
         table.full_name: f"version {newest} of {known[table.full_name]}"
-        for table in OF_LAYER[layer]
+        for table in (*OF_LAYER[layer], *reached)
         if table.full_name in known and (newest := lake.version(table)) < known[table.full_name]
     }
     # By versions only what was there before the last batch. Silver's may have had no records.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 from pyspark.sql import DataFrame
@@ -25,6 +26,8 @@ class Begun(NamedTuple):
     since: str | None
     versions: dict[str, int]
     """Of silver's tables, by full name: what gold's stream had taken."""
+    written: Mapping[str, int] = MappingProxyType({})
+    """Versions of what it writes, by full name, before; an earlier release noted none."""
 
 
 def computed(
@@ -79,7 +82,8 @@ def rebuild(lake: Lake, config: Config, tables: Sequence[Table], since: date | N
             message = f"{table.full_name} has no event_date for --from; leave --from out"
             raise UsageError(message, code="no_dates")
     versions = {table.full_name: lake.version(table) for table in READ_BY["gold"]}
-    begun = Begun(list(map(_name, tables)), None if since is None else str(since), versions)
+    written = {table.full_name: lake.version(table) for table in (*tables, *INTERNAL)}
+    begun = Begun(list(map(_name, tables)), None if since is None else str(since), versions, written)
     lake.write_text(_begun_file(lake), json.dumps(begun._asdict()))
     _write(lake, config, begun)
 
@@ -87,7 +91,12 @@ def rebuild(lake: Lake, config: Config, tables: Sequence[Table], since: date | N
 def finish(lake: Lake, config: Config, report: Callable[[str], None]) -> None:
     """Do again what a rebuild that was cut off had begun: its tables go together, or not at all."""
     begun = unfinished(lake)
-    if begun is not None:
+    if begun is None:
+        return
+    targets = [table for table in (*GOLD, *INTERNAL) if table.full_name in begun.written]
+    if targets and all(lake.version(table) == begun.written[table.full_name] for table in targets):
+        lake.remove(_begun_file(lake))  # it had not come to write anything
+    else:
         report(f"finishing the rebuild of {', '.join(begun.tables)}, which was cut off")
         _write(lake, config, begun)
 

@@ -66,9 +66,11 @@ class _Every:
         began = time.monotonic()
         if began < self._due:
             return
-        work()
-        ended = time.monotonic()
-        self._due = ended + max(self._seconds, 9 * (ended - began))
+        try:
+            work()
+        finally:
+            ended = time.monotonic()
+            self._due = ended + max(self._seconds, 9 * (ended - began))
 
 
 class Streams:
@@ -115,8 +117,6 @@ class Streams:
         make_tables(self._lake, self._layers)
         if "silver" in self._layers:
             settle(self._lake)
-        if "gold" in self._layers:
-            rebuild.finish(self._lake, self._config, self._report)
         for layer in self._layers:
             batch, _ = last_batch(self._lake, layer)
             self._rounds[layer] = 0 if batch is None else batch + 1
@@ -138,6 +138,8 @@ class Streams:
         """One round of a layer; returns the records it took."""
         if self._stop.is_set():
             return 0
+        if total.layer == "gold":  # the other layers do not wait for it
+            rebuild.finish(self._lake, self._config, self._report)
         began = time.monotonic()
         try:
             records, batches = self._drained(total.layer)
@@ -161,12 +163,25 @@ class Streams:
             total.seconds += seconds
             rate = records / seconds
             self._report(f"{total.layer}: {records:,} records in {seconds:.1f} s ({rate:,.0f}/s)")
-            self._look_after(total.layer)
+            self._beside(total.layer, "the upkeep", lambda: self._look_after(total.layer))
         if total.layer == "silver" and self._config.registry.url:
             self._asks_again.do(self._ask_again)
         if total.layer == "gold" and self._config.stream.rules_minutes:
-            self._counts_rules.do(lambda: count_rules(self._lake))
+            self._beside("gold", "the count of the rules", lambda: self._counts_rules.do(self._count_rules))
         return records
+
+    def _count_rules(self) -> None:
+        count_rules(self._lake)
+
+    def _beside(self, layer: str, what: str, work: Callable[[], object]) -> None:
+        """Do what the streams can do without: a failure is told, and they go on."""
+        if self._stop.is_set():
+            return
+        try:
+            work()
+        except Exception as error:
+            line = str(error).strip().partition("\n")[0][:200]
+            self._report(f"{layer}: {what} failed ({line}); the stream goes on, and it is tried again")
 
     def _ask_again(self) -> None:
         """Release what waits for the registry, when it knows the schema by now."""

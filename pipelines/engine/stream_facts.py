@@ -19,7 +19,7 @@ from pipelines.declare import Table
 from pipelines.engine.checkpoint import last_batch, offsets, sources, started_at
 from pipelines.engine.lake import Lake
 from pipelines.engine.locks import holder
-from pipelines.engine.source_topics import input_topics
+from pipelines.engine.source_topics import topics_of_bronze
 from pipelines.errors import ReelhouseError
 from pipelines.kafka_clients import spark_options
 from pipelines.tables import LAYERS
@@ -84,7 +84,8 @@ def stream_facts(lake: Lake, config: Config) -> list[StreamFacts]:
 def _idle_layers(lake: Lake) -> set[str]:
     """Those whose process has begun and ended no batch for long, of any layer: its layers take turns."""
     since = datetime.now(timezone.utc) - timedelta(seconds=UNHEALTHY_SECONDS)
-    holders = {layer: holder(lake, layer) for layer in LAYERS}
+    # Where there is no lock nobody is known: each layer then is its own.
+    holders = {layer: holder(lake, layer) or layer for layer in LAYERS}
     at_work = {holders[layer] for layer in LAYERS if any(at > since for at in _activity(lake, layer))}
     return {layer for layer in LAYERS if holders[layer] not in at_work}
 
@@ -119,7 +120,7 @@ def _stream(lake: Lake, config: Config, layer: str, is_idle: bool) -> StreamFact
 def _kafka_lag(lake: Lake, config: Config, batch: int) -> Lag:
     """End offsets of the topics less what the last batch reached."""
     reached = offsets(lake, "bronze", batch)[0]
-    topics = input_topics(config) or list(reached)
+    topics = topics_of_bronze(lake, config)
     ends, firsts = end_offsets(config, topics), first_offsets(config, topics)
     behind: dict[tuple[str, int], int] = {}
     records = 0

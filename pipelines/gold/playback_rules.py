@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from pipelines.declare import Table
-from pipelines.gold.playbacks import OPENING, SECONDS
+from pipelines.gold.playbacks import EVENT_KEY, OPENING, PLAYBACK_KEY, SECONDS
 from pipelines.gold.playbacks import TABLE as PLAYBACKS
 from pipelines.silver import user_actions
 
@@ -59,10 +59,10 @@ def of_actions(actions: DataFrame, catalog: DataFrame) -> DataFrame:
 def of_playbacks(playbacks: DataFrame, actions: DataFrame) -> DataFrame:
     """The counts of the rule about playbacks; days and examples are those of the playbacks."""
     openings = actions.where(F.col("action").isin(*OPENING) & F.col("session_id").isNotNull())
-    sessions = openings.select(F.col("event_id").alias("playback_id"), "session_id")
+    sessions = openings.select(*EVENT_KEY, "session_id").toDF(*PLAYBACK_KEY, "session_id")
     # What has no end, or no length, overlaps nothing.
     watched = playbacks.where("started_at < ended_at").select("playback_id", "started_at", "ended_at")
-    rows = watched.join(sessions, "playback_id")
+    rows = watched.join(sessions, [*PLAYBACK_KEY])
     rules = {"overlapping_playbacks": overlapping_playbacks()}
     return _counts(rows, PLAYBACKS, "started_at", rules)
 

@@ -99,9 +99,10 @@ def usual_shares(column: str) -> Measure:
 def _with_last_day(rows: DataFrame, *by: str) -> DataFrame:
     """`count` of rows by these columns, with `last`, the last complete day: the one before the newest.
 
-    An event is of no day after that of its record: a producer's clock that is ahead ends no day.
+    An event is of no day after that of its record, nor after that of its reading: a producer's clock that is
+    ahead, by which some producers also set the record's time, ends no day.
     """
-    day = F.least("event_date", F.to_date("record_timestamp"))
+    day = F.least("event_date", F.to_date("record_timestamp"), F.to_date("ingested_at"))
     counts = rows.groupBy(*by).agg(F.count("*").alias("count"), F.max(day).alias("newest"))
     newest = F.max("newest").over(Window.partitionBy())
     return counts.withColumn("last", F.date_sub(newest, 1)).drop("newest")

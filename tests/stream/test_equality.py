@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from lake_rows import CutOffLake, assert_gold_is_rebuilt, plain_rows, rows_of
 
 from pipelines.config import Config
+from pipelines.engine import rebuild as rebuild_module
 from pipelines.engine.gold_step import GoldStep, changes
 from pipelines.engine.lake import Lake, Txn
 from pipelines.engine.rebuild import computed, finish, rebuild
@@ -244,3 +245,24 @@ def test_a_rebuild_that_was_cut_off_is_finished_before_the_stream_goes_on(
         finish(lake, now, print)
     GoldStep(now, "test")(to_come, 1, lake)
     _assert_one_truth(lake, now, history)
+
+
+def test_a_rebuild_that_had_written_nothing_is_forgotten(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who interrupts it while it still computes has changed his mind."""
+    config = Config.model_validate({"storage": {"root": str(tmp_path)}})
+    lake = _made(spark, config)
+    history = [[_at("a1", 0, "play"), _at("a2", 10, "pause")]]
+    GoldStep(config, "test")(_appended(lake, 0, history[0]), 0, lake)
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rebuild_module, "computed", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rebuild(lake, config, [playbacks.TABLE])
+    told: list[str] = []
+    finish(lake, config, told.append)
+    assert told == []
+    assert rebuild_module.unfinished(lake) is None

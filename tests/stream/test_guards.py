@@ -133,6 +133,44 @@ def test_records_that_expire_while_a_backlog_is_read_are_recorded(
     assert lines.count(told) == 1
 
 
+def test_what_expires_after_it_was_read_is_no_gap(config: Config, spark: SparkSession) -> None:
+    """Though an offset of it never had a record: the end of a producer's transaction."""
+    place = TopicPartition(config.kafka.topics.user_actions, 0)
+    sender = producer(config, transactional_id="one")
+    sender.init_transactions()
+    sender.begin_transaction()
+    sender.send(place.topic, b"x")
+    sender.commit_transaction()
+    sender.close()
+    publish(config, range(2))
+    kafka = config.kafka.model_copy(update={"fail_on_data_loss": False})
+    changed = config.model_copy(update={"kafka": kafka})
+    run(spark, changed)
+    assert offsets(spark, config) == [0, 2, 3]
+    with closing(admin(config)) as client:
+        client.delete_records({place: 3})
+    run(spark, changed)
+    assert Lake.of(spark, config).read(expired_records.TABLE).isEmpty()
+
+
+def test_what_a_killed_run_had_written_is_no_gap(config: Config, spark: SparkSession) -> None:
+    """Its batch is in the table, and not in the checkpoint; until the next run Kafka deletes it and more."""
+    lake = Lake.of(spark, config)
+    for numbers in (range(5), range(5, 10)):
+        publish(config, numbers)
+        run(spark, config)
+    for file in Path(lake.checkpoint("bronze"), "commits").glob("*1"):
+        file.unlink()
+    publish(config, range(10, 15))
+    with closing(admin(config)) as client:
+        client.delete_records({TopicPartition(config.kafka.topics.user_actions, 0): 12})
+    kafka = config.kafka.model_copy(update={"fail_on_data_loss": False})
+    run(spark, config.model_copy(update={"kafka": kafka}))
+    assert offsets(spark, config) == [*range(10), *range(12, 15)]
+    rows = lake.read(expired_records.TABLE).collect()
+    assert [(row.first_offset, row.end_offset) for row in rows] == [(10, 12)]
+
+
 def test_a_checkpoint_of_before_is_refused(config: Config, spark: SparkSession) -> None:
     """Delta would skip the writes of its next batches, whose numbers the tables know."""
     lake = Lake.of(spark, config)
@@ -179,6 +217,18 @@ def test_tables_of_before_are_refused(config: Config, spark: SparkSession) -> No
         with pytest.raises(ReelhouseError, match=rf"^{table.full_name} \({told}\) is older") as refused:
             Streams(spark, config, LAYERS, print).run(available_now=True)
         assert refused.value.code == "table_behind"
+        shutil.rmtree(now)
+        aside.rename(now)
+    # A layer together with its checkpoint goes on by itself, but not what reads it.
+    asides = {}
+    for now in (root / "bronze", root / "_checkpoints" / "bronze"):
+        asides[now] = now.rename(now.with_name(f"{now.name}-now"))
+        shutil.copytree(root.with_name("kept-0") / now.relative_to(root), now)
+    _forget_logs(spark)
+    with pytest.raises(ReelhouseError, match=rf"^bronze\.events \({before}\) .* of silver") as refused:
+        Streams(spark, config, ["silver"], print).run(available_now=True)
+    assert refused.value.code == "table_behind"
+    for now, aside in asides.items():
         shutil.rmtree(now)
         aside.rename(now)
     _forget_logs(spark)

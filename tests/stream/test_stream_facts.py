@@ -167,3 +167,35 @@ def test_a_layer_is_stalled_only_when_its_process_is_idle(spark: SparkSession, c
 
     grow_old(lake, "bronze", HOUR)
     assert health() == ["ok", "stalled", "never started"]
+
+
+def test_without_locks_each_layer_is_by_itself(
+    spark: SparkSession, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on HDFS, where nobody knows who writes a layer."""
+    monkeypatch.setattr(facts_module, "holder", lambda *_: None)
+    lake = Lake.of(spark, config)
+    for layers in (LAYERS[:2], LAYERS[:1]):
+        send(config, 0, age=2 * HOUR)
+        Streams(spark, config, layers, print).run(available_now=True)
+    age(commits(lake), HOUR)
+    grow_old(lake, "silver", HOUR)
+    assert [facts.health for facts in stream_facts(lake, config)] == ["ok", "stalled", "never started"]
+
+
+def test_a_topic_of_the_pattern_that_bronze_has_not_read_is_behind(
+    spark: SparkSession, config: Config
+) -> None:
+    pattern = config.kafka.model_copy(update={"subscribe_pattern": r"media\..*|later"})
+    config = config.model_copy(update={"kafka": pattern})
+    send(config, 0, age=0)
+    Streams(spark, config, LAYERS[:1], print).run(available_now=True)
+    with closing(admin(config)) as cluster:
+        cluster.create_topics({"later": {"num_partitions": 1, "replication_factor": 1}})
+        cluster.wait_for_topics(["later"], timeout_ms=30_000)
+    client = producer(config)
+    client.send("later", b"x")
+    client.close()
+    bronze = stream_facts(Lake.of(spark, config), config)[0]
+    assert bronze.lag is not None
+    assert bronze.lag.records == 1

@@ -75,14 +75,18 @@ def test_every_table_has_its_turn_whichever_process_the_rounds_are_of(
     def note(_: Lake, table: Table, history: timedelta) -> None:
         assert history == _HISTORY
         looked_after.append(table.full_name)
+        raise RuntimeError("the storage has a bad day\nmore of it")
 
+    told: list[str] = []
     monkeypatch.setattr(stream, "maintain", note)
     monkeypatch.setattr(stream, "_ROUNDS_BETWEEN_UPKEEP", 3)
     with running_broker(tmp_path, partitions=1) as config:
         for number in range(5):
             _publish(config, number)
-            Streams(spark, config, ["bronze"], print).run(available_now=True)
+            Streams(spark, config, ["bronze"], told.append).run(available_now=True)
     assert looked_after == ["bronze.events", "ops.expired_records"]
+    failure = "bronze: the upkeep failed (the storage has a bad day); the stream goes on"
+    assert sum(line.startswith(failure) for line in told) == 2
 
 
 def _publish(config: Config, number: int) -> None:

@@ -20,6 +20,7 @@ from pipelines.engine.sorting import _recovered, limits_of
 from pipelines.silver.content_uploads import content_uploads
 from pipelines.silver.quarantine import judged
 from pipelines.silver.user_actions import user_actions
+from pipelines.simulate.identity import identity
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -199,10 +200,12 @@ def test_fields_that_a_version_does_not_know_are_left_out(spark: SparkSession) -
 
 
 def test_identity_by_cloud_events_headers(spark: SparkSession) -> None:
-    headers = {"ce_source": "/players/", "ce_id": "7"}
-    row = user_actions(settled(spark, [(play(), headers)])[0]).first()
-    assert row is not None
-    assert row.event_id == "/players/7"
+    pairs = [("/players/", "7"), ("/players/1", "11"), ("/players/11", "1"), ("/a b", "c"), ("/a", "b c")]
+    headers = [{"ce_source": source, "ce_id": own} for source, own in pairs]
+    rows = user_actions(settled(spark, [(play(), one) for one in headers])[0]).collect()
+    told = ["/players/ 7", "/players/1 11", "/players/11 1", "/a%20b c", "/a b c"]
+    assert sorted(row.event_id for row in rows) == sorted(told)
+    assert [identity("user-action", {}, one) for one in headers] == told
 
 
 def test_ids_that_are_no_text_are_none(spark: SparkSession) -> None:
@@ -225,7 +228,7 @@ def test_empty_identities_are_none(spark: SparkSession) -> None:
     rows = user_actions(settled(spark, given)[0]).collect()
     digest = rows[1].event_id
     assert len(digest) == 64
-    assert [row.event_id for row in rows] == ["/7", digest, digest]
+    assert [row.event_id for row in rows] == ["/ 7", digest, digest]
 
 
 def test_null_fields_are_absent_fields(spark: SparkSession) -> None:

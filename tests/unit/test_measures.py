@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 TODAY = date(2026, 3, 20)
-SCHEMA = "event_date date, record_timestamp timestamp, action string"
+SCHEMA = "event_date date, record_timestamp timestamp, ingested_at timestamp, action string"
 WEEK = dict.fromkeys(range(2, 9), 100)
 VOLUMES: dict[str, tuple[dict[int, int], float | None]] = {
     "as ever": ({0: 50, 1: 100, **WEEK}, 1.0),
@@ -32,13 +32,16 @@ VOLUMES: dict[str, tuple[dict[int, int], float | None]] = {
 """Rows by the days that they lie back, and the figure."""
 
 
-def _rows(spark: SparkSession, counts: dict[int, int], action: str = "play") -> DataFrame:
-    """Each recorded on its day, but none after today."""
+def _rows(
+    spark: SparkSession, counts: dict[int, int], action: str = "play", *, told_by_producer: bool = False
+) -> DataFrame:
+    """Each recorded and read on its day, but none after today, unless its producer tells when."""
     rows = []
     for back, count in counts.items():
         day = TODAY - timedelta(days=back)
-        recorded = datetime.combine(min(day, TODAY), datetime.min.time()) + timedelta(hours=23)
-        rows += [(day, recorded, action)] * count
+        read = datetime.combine(min(day, TODAY), datetime.min.time()) + timedelta(hours=23)
+        recorded = datetime.combine(day, datetime.min.time()) if told_by_producer else read
+        rows += [(day, recorded, read, action)] * count
     return spark.createDataFrame(rows, SCHEMA)
 
 
@@ -53,6 +56,11 @@ def test_volume_of_the_last_complete_day(spark: SparkSession, name: str) -> None
     subject, value = _figure(usual_volume(), _rows(spark, counts))
     assert value == (None if expected is None else pytest.approx(expected))
     assert subject == (str(TODAY - timedelta(days=1)) if counts else None)
+
+
+def test_a_producer_of_tomorrow_that_tells_the_records_time_ends_no_day(spark: SparkSession) -> None:
+    counts, expected = VOLUMES["an event of tomorrow, for a clock is ahead"]
+    assert _figure(usual_volume(), _rows(spark, counts, told_by_producer=True)) == ("2026-03-19", expected)
 
 
 def test_an_event_of_tomorrow_does_not_make_today_the_day_of_shares(spark: SparkSession) -> None:

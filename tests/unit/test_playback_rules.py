@@ -211,6 +211,17 @@ def test_rule(findings: dict[tuple[str, str], Found], rule: str, name: str) -> N
     assert findings.get((rule, name)) == CASES[rule][name][1]
 
 
+def test_plays_of_one_identity_are_of_their_own_sessions(spark: SparkSession) -> None:
+    """As a faulty producer gives it to many: `undefined`."""
+    events = [
+        *(act("undefined", "play", 0), act("a", "pause", 10)),
+        *(act("undefined", "play", 100, user="v"), act("b", "pause", 110, user="v")),
+    ]
+    found = playback_rules.playback_rules(*frames(spark, events, UPLOADS, {"u": "s", "v": "t"}))
+    (row,) = found.where("rule = 'overlapping_playbacks'").collect()
+    assert (row.checked, row.violations) == (2, 0)
+
+
 def test_days_end_at_midnight_utc(spark: SparkSession) -> None:
     """An end counts on its own day, an overlap on the day of the later start."""
     midnight = DAY / 2
