@@ -18,12 +18,12 @@ from google.protobuf.descriptor_pb2 import (
     FieldDescriptorProto,
     FileDescriptorProto,
 )
-from jsonschema import Draft7Validator
 from jsonschema.exceptions import SchemaError
 
 from pipelines.contracts import avro as avro_files
 from pipelines.contracts import protobuf as protobuf_files
 from pipelines.contracts.load import Contract
+from pipelines.contracts.referee import DRAFTS, draft_of
 
 _FIRST = "timestamp"
 _SNAKE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -63,8 +63,12 @@ def disagreements(contract: Contract) -> list[str]:
 
     Raises ReelhouseError (`contract_unreadable`).
     """
+    draft = draft_of(contract.schema)
+    if draft is None:
+        named = contract.schema["$schema"]
+        return [f"{_name(contract, 'json')}: $schema is {named!r}; it must be one of {', '.join(DRAFTS)}"]
     try:
-        Draft7Validator.check_schema(contract.schema)
+        draft.check_schema(contract.schema)
     except SchemaError as error:
         return [f"{_name(contract, 'json')} is no JSON Schema: {error.message}"]
     told = _json_shapes(contract.schema, "")

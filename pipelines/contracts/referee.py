@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from functools import cache
 from typing import Any
 
-from jsonschema import Draft7Validator
+from jsonschema import Draft7Validator, Draft201909Validator, Draft202012Validator
 from jsonschema.exceptions import ValidationError
+from jsonschema.protocols import Validator
 
 from pipelines.contracts.load import Contract, Fields, contracts, kind_of
 from pipelines.contracts.reading import Reason, Told, cut, read
@@ -24,6 +25,12 @@ from pipelines.contracts.schema_ids import Meanings
 from pipelines.contracts.times import LATEST_RECORD, format_time, parse_time
 from pipelines.errors import ReelhouseError
 
+DRAFTS: dict[str, type[Validator]] = {
+    "json-schema.org/draft-07/schema": Draft7Validator,
+    "json-schema.org/draft/2019-09/schema": Draft201909Validator,
+    "json-schema.org/draft/2020-12/schema": Draft202012Validator,
+}
+"""The drafts of JSON Schema that a contract may be of, by `$schema` without `http(s)://` and `#`."""
 LARGEST_NUMBER = 999_999_999_999
 """What a number in an event may be at most, and its negative at least."""
 
@@ -143,15 +150,24 @@ def _fits(number: Any) -> bool:
 
 
 @cache
-def _validator(event_type: str, version: int) -> Draft7Validator:
+def _validator(event_type: str, version: int) -> Validator:
     return validator_of(contracts(event_type)[version].schema)
 
 
-def validator_of(schema: dict[str, Any]) -> Draft7Validator:
+def draft_of(schema: Mapping[str, Any]) -> type[Validator] | None:
+    """The draft of JSON Schema that a schema names by `$schema`, else draft-07; None: it names another."""
+    # The library's own `validator_for` knows older drafts too, to which `if` and `const` say nothing.
+    named = schema.get("$schema")
+    return Draft7Validator if named is None else DRAFTS.get(re.sub(r"^https?://|#$", "", str(named)))
+
+
+def validator_of(schema: dict[str, Any]) -> Validator:
     """The official library's validator, which checks formats too; for records read with `Decimal` numbers."""
     # 1.1 is not less than a minimum of 1.1, which as a float would be a little more.
     exact = json.loads(json.dumps(schema), parse_float=Decimal)
-    return Draft7Validator(exact, format_checker=Draft7Validator.FORMAT_CHECKER)
+    # Of no draft that we know: `schemas check` tells it, and the stream goes on by the rules of the first.
+    draft = draft_of(schema) or Draft7Validator
+    return draft(exact, format_checker=draft.FORMAT_CHECKER)
 
 
 def _reason(error: ValidationError) -> Reason:

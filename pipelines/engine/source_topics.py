@@ -16,10 +16,10 @@ from pipelines.topics import event_types, identities
 
 
 def require_same_topics(lake: Lake, config: Config, report: Callable[[str], None]) -> None:
-    """Refuse topics of bronze that were made anew since the last start: their offsets mean other records.
+    """Refuse topics of bronze that were made anew since the last look: their offsets mean other records.
 
-    And topics of a pattern that are gone, unless data may be lost, which is then reported. Raises
-    ReelhouseError (`topic_recreated`, `topic_gone`, `topic_missing`, `broker_unreachable`).
+    And topics that are gone or left out now, unless data may be lost, which is then reported. Raises
+    ReelhouseError (`topic_recreated`, `topic_gone`, `topic_left_out`, `topic_missing`, `broker_unreachable`).
     """
     found = identities(config)
     _require_named(config, found)
@@ -40,8 +40,7 @@ def require_same_topics(lake: Lake, config: Config, report: Callable[[str], None
             f"count other records; use a new storage.root, or {way}"
         )
         raise ReelhouseError(message, code="topic_recreated")
-    if config.kafka.subscribe_pattern:
-        _require_none_gone(lake, config, found, report)
+    _require_none_gone(lake, config, found, ids, report)
     if not ids.items() <= known.items():
         # One that is gone stays: Spark forgets it, and would read one of its name from the start.
         lake.write_text(path, json.dumps({**known, **ids}, indent=1, sort_keys=True))
@@ -58,20 +57,26 @@ def _require_named(config: Config, found: Collection[str]) -> None:
 
 
 def _require_none_gone(
-    lake: Lake, config: Config, found: Collection[str], report: Callable[[str], None]
+    lake: Lake, config: Config, found: Collection[str], read: Collection[str], report: Callable[[str], None]
 ) -> None:
+    """`found` are the cluster's topics, `read` those of them that bronze reads now."""
     batch, _ = last_batch(lake, "bronze")
     reached = [] if batch is None else offsets(lake, "bronze", batch)[0]
-    gone = ", ".join(sorted(name for name in reached if name not in found))
-    if not gone:
+    missing = sorted(name for name in reached if name not in read)
+    if not missing:
         return
-    told = f"the topic {gone}, which bronze has read, is no longer on {config.kafka.bootstrap_servers}"
+    gone = [name for name in missing if name not in found]
+    told = f"the topic {', '.join(gone or missing)}, which bronze has read, is "
+    if gone:
+        told += f"no longer on {config.kafka.bootstrap_servers}, and with it what bronze had not read"
+        code, way = "topic_gone", ""
+    else:
+        key = "subscribe_pattern" if config.kafka.subscribe_pattern else "topics"
+        told += f"left out of kafka.{key}"
+        code, way = "topic_left_out", "put it back, or, "
     if config.kafka.fail_on_data_loss:
-        message = (
-            f"{told}, and with it what bronze had not read; to go on without it, set "
-            "kafka.fail_on_data_loss=false for one run"
-        )
-        raise ReelhouseError(message, code="topic_gone")
+        message = f"{told}; {way}to go on without it, set kafka.fail_on_data_loss=false for one run"
+        raise ReelhouseError(message, code=code)
     report(f"{told}; going on without it")
 
 

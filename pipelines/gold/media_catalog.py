@@ -17,7 +17,7 @@ TABLE = Table(
         Column("media_id", "string", "The media.", required=True),
         Column("creator_id", "string", "Who uploaded it, by its latest event.", required=True),
         Column("title", "string", "Title, by its latest event.", required=True),
-        Column("genres", "array<string>", "Genres, by the latest event that tells them."),
+        Column("genres", "array<string>", "Genres, by the latest event that tells any."),
         Column("language", "string", "Language (BCP 47), by the latest event that tells it."),
         Column(
             "duration_seconds",

@@ -254,7 +254,7 @@ def media_catalog(uploads: Iterable[ContentUpload], plays: Iterable[Row]) -> lis
     for upload in sorted(uploads, key=_in_time):
         row = rows.setdefault(upload.media_id, _blank_entry(upload.media_id, first_play.get(upload.media_id)))
         row.update(creator_id=upload.creator_id, title=upload.title, status=upload.status)
-        if upload.genres is not None:
+        if upload.genres:  # an empty list tells none: Protobuf cannot tell it from one that is missing
             row["genres"] = list(upload.genres)
         if upload.language is not None:
             row["language"] = upload.language

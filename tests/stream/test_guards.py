@@ -385,6 +385,57 @@ def test_a_topic_of_a_pattern_that_is_gone_is_refused_unless_data_may_be_lost(
         assert refused.value.code == "topic_recreated"
 
 
+def test_a_topic_that_joined_during_a_run_is_known_at_the_next_start(
+    config: Config, spark: SparkSession
+) -> None:
+    """Bronze would go on at its offsets in the topic that has taken its name."""
+    kafka = config.kafka.model_copy(update={"subscribe_pattern": r"media\..*|more"})
+    by_pattern = config.model_copy(update={"kafka": kafka})
+    topics = config.kafka.topics.model_copy(update={"user_actions": "more"})
+    into_more = config.model_copy(update={"kafka": config.kafka.model_copy(update={"topics": topics})})
+    publish(config, range(1))
+    run(spark, by_pattern)
+    streams = Streams(spark, by_pattern, ("bronze",), print)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(streams.run, False)
+        publish(config, range(1, 2))
+        until(lambda: len(offsets(spark, config)) == 2, 60)
+        make_topic(config, "more")
+        publish(into_more, range(3))
+        until(lambda: len(offsets(spark, config)) == 5, 60)
+        streams.stop()
+        running.result()
+    remove_topic(config, "more")
+    make_topic(config, "more")
+    publish(into_more, range(6))
+    with pytest.raises(ReelhouseError, match="topic more was deleted and created anew") as refused:
+        run(spark, by_pattern)
+    assert refused.value.code == "topic_recreated"
+
+
+@pytest.mark.parametrize("key", ["subscribe_pattern", "topics"])
+def test_a_topic_that_is_left_out_is_told_as_such(key: str, config: Config, spark: SparkSession) -> None:
+    """Spark says that records may be lost, as if they had expired."""
+
+    def changed(**kafka: Any) -> Config:
+        return config.model_copy(update={"kafka": config.kafka.model_copy(update=kafka)})
+
+    make_topic(config, "more")
+    now: dict[str, Any] = {"subscribe_pattern": "more"}
+    if key == "topics":
+        now = {"topics": config.kafka.topics.model_copy(update={"user_actions": "more"})}
+    else:
+        config = changed(subscribe_pattern=r"media\..*|more")
+    publish(config, range(2))
+    run(spark, config)
+    with pytest.raises(ReelhouseError, match=rf"actions, .* is left out of kafka\.{key}; put it") as refused:
+        run(spark, changed(**now))
+    assert refused.value.code == "topic_left_out"
+    lines: list[str] = []
+    run(spark, changed(**now, fail_on_data_loss=False), lines.append)
+    assert any("going on without it" in line for line in lines)
+
+
 def test_a_broker_that_comes_back_empty_is_refused(config: Config, spark: SparkSession) -> None:
     """In the midst of a run, which had waited for it."""
     publish(config, range(3))

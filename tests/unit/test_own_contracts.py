@@ -130,6 +130,12 @@ def test_a_reason_can_be_written_whatever_the_events_names(own: Own) -> None:
     assert (code, field.encode()) == ("wrong_type", rb"\ud800")
 
 
+def test_a_contract_is_judged_by_the_draft_that_it_names(own: Own) -> None:
+    own({}, **{"$schema": DRAFT_2020, "dependentRequired": {"sessionId": ["region"]}})
+    assert codes(verdict_on('"sessionId": "s"')) == [("dependentRequired", "")]
+    assert verdict_on('"sessionId": "s", "region": "eu"').text is not None
+
+
 def test_what_is_nested_too_deeply_to_be_judged_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     def endless(*given: Any) -> Any:
         return endless(*given)
@@ -140,6 +146,7 @@ def test_what_is_nested_too_deeply_to_be_judged_is_held(monkeypatch: pytest.Monk
     ]
 
 
+DRAFT_2020 = "https://json-schema.org/draft/2020-12/schema"
 TEXT = {"type": ["string", "null"]}
 IF_PLAY = {"properties": {"action": {"const": "play"}}, "required": ["action"]}
 
@@ -249,6 +256,27 @@ def device(**fields: Any) -> Json:
             {"if": True, "then": {"required": ["nobody"], "properties": {"nothing": False}}},
             {'"nobody": 1': "referee", '"nothing": 1': "held"},
             id="fields that are not declared, and schemas that are true or false",
+        ),
+        pytest.param(
+            {},
+            {"$schema": DRAFT_2020, "dependentRequired": {"sessionId": ["region"]}},
+            {
+                '"sessionId": "s"': "held",
+                '"sessionId": "s", "region": "eu"': "referee",
+                '"region": "eu"': "referee",
+            },
+            id="a keyword of a later draft",
+        ),
+        pytest.param(
+            {"tags": {"type": "array", "items": {"type": "string"}}, "startedAt": TIME},
+            {"$schema": DRAFT_2020, "if": IF_PLAY, "then": {"required": ["region"]}},
+            {
+                '"region": "eu", "tags": ["a"]': "stream",
+                '"region": "eu", "tags": [1]': "held",
+                '"region": "eu", "startedAt": "soon"': "held",
+                '"tags": ["a"]': "held",
+            },
+            id="a later draft of which all is compiled",
         ),
         pytest.param(
             {},

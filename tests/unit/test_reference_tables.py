@@ -156,7 +156,7 @@ class TestMediaCatalog:
                 "media_id": "m",
                 "creator_id": "c2",
                 "title": "New title",
-                "genres": [],
+                "genres": ["news", "kids"],
                 "language": "en",
                 "duration_seconds": Decimal("95.000000"),
                 "status": "removed",

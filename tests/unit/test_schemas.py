@@ -270,6 +270,29 @@ def test_what_is_no_json_schema_is_told(make: Make) -> None:
     assert told.startswith("shift 1, schema.json is no JSON Schema: 'text'")
 
 
+@pytest.mark.parametrize(
+    "named",
+    [
+        *("http://json-schema.org/draft-07/schema#", "https://json-schema.org/draft-07/schema"),
+        *("https://json-schema.org/draft/2019-09/schema", "https://json-schema.org/draft/2020-12/schema#"),
+    ],
+)
+def test_a_schema_may_be_of_a_later_draft(make: Make, named: str) -> None:
+    assert disagreements(make(schema={**SCHEMA, "$schema": named})) == []
+    wrong = {**SCHEMA, "$schema": named, "dependentRequired": {"tags": "title"}}
+    told = disagreements(make(schema=wrong))
+    assert bool(told) == ("draft-07" not in named)  # which does not know the word
+    assert all("is no JSON Schema: 'title' is not of type 'array'" in one for one in told)
+
+
+@pytest.mark.parametrize(
+    "named", ["http://json-schema.org/draft-04/schema#", "https://json-schema.org/2020-12/schema", 7]
+)
+def test_a_schema_of_another_draft_is_told(make: Make, named: Any) -> None:
+    (told,) = disagreements(make(schema={**SCHEMA, "$schema": named}))
+    assert told.startswith(f"shift 1, schema.json: $schema is {named!r}; it must be one of json-schema.org/")
+
+
 @pytest.mark.parametrize("file", ["schema.avsc", "schema.proto"])
 @pytest.mark.parametrize("content", ["{", None])
 def test_a_file_that_cannot_be_read_is_an_error_with_its_name(
