@@ -55,7 +55,7 @@ class Contract:
     event_type: str
     version: int
     schema: dict[str, Any]
-    """JSON Schema, draft-07."""
+    """JSON Schema, draft-07 or the later one that it names."""
     folder: Traversable
     """Where the files of the version are."""
 
