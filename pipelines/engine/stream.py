@@ -85,7 +85,8 @@ class Streams:
         self._counts_rules = _Every(config.stream.rules_minutes * 60)
         # Rounds that took something, counted on from the batches of the processes before.
         self._rounds: dict[str, int] = {}
-        self._told: set[str] = set()
+        # The ids of the cluster's topics when they were last looked at; None before that.
+        self._topics: dict[str, str] | None = None
         self._stop = threading.Event()
         self._queries = Queries(spark, config, self._ids, self._stop)
 
@@ -128,7 +129,7 @@ class Streams:
     def _require_same_topics(self, available_now: bool) -> None:
         while not self._stop.is_set():
             try:
-                require_same_topics(self._lake, self._config, self._report_once)
+                self._look_at_topics()
                 return
             except ReelhouseError as error:
                 if error.code != "broker_unreachable" or available_now:
@@ -214,9 +215,9 @@ class Streams:
         if layer == "bronze" and not answers(self._config):
             servers = self._config.kafka.bootstrap_servers
             raise StreamingQueryException(f"no broker answers at {servers}: TimeoutException")
-        if layer == "bronze" and self._config.kafka.subscribe_pattern:
+        if layer == "bronze":
             # A topic may have joined, or have been made anew, since the last round.
-            require_same_topics(self._lake, self._config, self._report_once)
+            self._look_at_topics()
         skips = layer == "bronze" and not self._config.kafka.fail_on_data_loss
         if skips:
             expired.record(self._lake, self._config, self._report)
@@ -232,10 +233,8 @@ class Streams:
             expired.record(self._lake, self._config, self._report)
         return running.taken()
 
-    def _report_once(self, line: str) -> None:
-        if line not in self._told:
-            self._told.add(line)
-            self._report(line)
+    def _look_at_topics(self) -> None:
+        self._topics = require_same_topics(self._lake, self._config, self._report, self._topics)
 
     def _wait_for_broker(self, sentence: str) -> None:
         self._report(f"{sentence}; waiting for it to return")
