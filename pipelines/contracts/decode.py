@@ -203,8 +203,8 @@ def _identity() -> Column:
     """`eventId`, else `ce_source` + `ce_id`, else SHA-256 over the type and the canonical fields."""
     given = [_unless_empty(_of_version(t, "eventId")) for t in event_types() if "eventId" in all_fields(t)]
     source, own = (_unless_empty(F.col(_HEADERS)[name]) for name in ("ce_source", "ce_id"))
-    # Apart, as a source that ends in a digit would run into the id; a URI has no space.
-    by_header = F.concat(F.replace(source, F.lit(" "), F.lit("%20")), F.lit(" "), own)
+    # Apart, as a source that ends in a digit would run into the id; a URI has no bar.
+    by_header = F.concat(F.replace(source, F.lit("|"), F.lit("%7C")), F.lit("|"), own)
     canonical = F.coalesce(*map(_canonical, event_types()))
     return F.coalesce(*given, by_header, F.sha2(canonical, 256))
 

@@ -18,13 +18,13 @@ CANONICAL_FIELDS = {
 def identity(event_type: str, event: Mapping[str, Any], headers: Mapping[str, str]) -> str:
     """`eventId`, else `ce_source` + `ce_id`, else the digest of the canonical fields.
 
-    Source and id are joined by a space, which a URI has as %20: so no two pairs give one text.
+    Source and id are joined by a bar, which a URI has as %7C: so no two pairs give one text.
     `event` holds the contract's field names, `timestamp` as an aware datetime.
     """
     if event.get("eventId"):
         return str(event["eventId"])
     if headers.get("ce_source") and headers.get("ce_id"):
-        return f"{headers['ce_source'].replace(' ', '%20')} {headers['ce_id']}"
+        return f"{headers['ce_source'].replace('|', '%7C')}|{headers['ce_id']}"
     return event_identity(event_type, event)
 
 

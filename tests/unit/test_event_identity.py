@@ -53,15 +53,15 @@ class TestIdentity:
         assert identity("user-action", {**ACTION, "eventId": "e"}, CLOUD) == "e"
 
     def test_then_the_cloud_events_headers(self) -> None:
-        assert identity("user-action", {**ACTION, "eventId": None}, CLOUD) == "/players/ 7"
+        assert identity("user-action", {**ACTION, "eventId": None}, CLOUD) == "/players/|7"
 
     def test_source_and_id_cannot_run_into_each_other(self) -> None:
-        pairs = [("/players/1", "11"), ("/players/11", "1"), ("/players/1 1", "1"), ("/players/1", "1 1")]
+        pairs = [("/players/1", "11"), ("/players/11", "1"), ("/players/1|1", "1"), ("/players/1", "1|1")]
         cloud = [{"ce_source": source, "ce_id": own} for source, own in pairs]
         assert len({identity("user-action", ACTION, headers) for headers in cloud}) == len(pairs)
 
     def test_an_empty_one_is_none(self) -> None:
-        assert identity("user-action", {**ACTION, "eventId": ""}, CLOUD) == "/players/ 7"
+        assert identity("user-action", {**ACTION, "eventId": ""}, CLOUD) == "/players/|7"
         for empty in ({**CLOUD, "ce_id": ""}, {**CLOUD, "ce_source": ""}):
             assert identity("user-action", ACTION, empty) == event_identity("user-action", ACTION)
 
