@@ -60,13 +60,18 @@ def laid_over(settings: Mapping[str, str], given: Mapping[str, str]) -> dict[str
     return merged
 
 
-def require_jars(*, on_s3: bool) -> None:
-    """Look for the jars before anything is asked of the cluster. Raises ReelhouseError (`jars_missing`)."""
-    from py4j.protocol import Py4JJavaError
+def _class_loader() -> Any:
     from pyspark import SparkContext
 
     jvm: Any = SparkContext._jvm
-    loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
+    return jvm.java.lang.Thread.currentThread().getContextClassLoader()
+
+
+def require_jars(*, on_s3: bool) -> None:
+    """Look for the jars before anything is asked of the cluster. Raises ReelhouseError (`jars_missing`)."""
+    from py4j.protocol import Py4JJavaError
+
+    loader = _class_loader()
     needed = _NEEDED_CLASSES | ({_S3A_CLASS: "Hadoop's S3A"} if on_s3 else {})
     for name, what in needed.items():
         try:
@@ -82,10 +87,8 @@ def delta_sees_s3a() -> bool:
     it does not.
     """
     from py4j.protocol import Py4JJavaError
-    from pyspark import SparkContext
 
-    jvm: Any = SparkContext._jvm
-    loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
+    loader = _class_loader()
     try:
         loader.loadClass(_DELTA_ON_S3).getClassLoader().loadClass(_S3A_CLASS)
     except Py4JJavaError:

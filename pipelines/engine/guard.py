@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from pyspark.sql import functions as F
 
+from pipelines.declare import Table
 from pipelines.engine.batch import pins
-from pipelines.engine.checkpoint import app_id, last_batch, last_planned, query_id, sources
+from pipelines.engine.checkpoint import Reached, app_id, last_batch, last_planned, query_id, sources
 from pipelines.engine.lake import Lake
 from pipelines.errors import ReelhouseError
 from pipelines.gold import quality_results, state
@@ -25,10 +26,10 @@ def make_tables(lake: Lake, layers: Sequence[str]) -> None:
     """
     for layer in layers:
         _require_checkpoint(lake, layer)
-        _require_tables(lake, layer)
+        reached = _require_tables(lake, layer)
         written = _last_written(lake, layer)
         _require_newest_checkpoint(lake, layer, written)
-        _require_newest_tables(lake, layer, written)
+        _require_newest_tables(lake, layer, written, reached)
     for layer in layers:
         lake.create(OF_LAYER[layer])
 
@@ -80,14 +81,15 @@ def _last_written(lake: Lake, layer: str) -> int | None:
     return lake.txn_version(table, own if layer == "bronze" else f"{app_id(lake, layer)}/{table.full_name}")
 
 
-def _require_tables(lake: Lake, layer: str) -> None:
+def _require_tables(lake: Lake, layer: str) -> dict[Table, Reached]:
     """Refuse to go on where a table is gone that the layer's stream has written, or one that it reads.
 
-    An empty one in its place would hide the hole. Raises ReelhouseError (`table_lost`, `source_lost`).
+    An empty one in its place would hide the hole. Returns how far it has read those that it reads.
+    Raises ReelhouseError (`table_lost`, `source_lost`).
     """
     batch, _ = last_batch(lake, layer)
     if batch is None:
-        return
+        return {}
     begun = pins(lake, layer)
     # Bronze pins none: Spark's own sink writes its one table. A table of a newer release is in no pins.
     known = {*begun.versions} if begun else {table.full_name for table in BRONZE}
@@ -98,11 +100,12 @@ def _require_tables(lake: Lake, layer: str) -> None:
             f"{layer} anew: docs/operations.md says how"
         )
         raise ReelhouseError(message, code="table_lost")
-    if layer in READ_BY:
-        sources(lake, layer, batch)
+    return sources(lake, layer, batch) if layer in READ_BY else {}
 
 
-def _require_newest_tables(lake: Lake, layer: str, written: int | None) -> None:
+def _require_newest_tables(
+    lake: Lake, layer: str, written: int | None, reached: dict[Table, Reached]
+) -> None:
     """Refuse tables that are older than the checkpoint, such as from a backup: their stream would go on, and
     what it had written since would be missing. Raises ReelhouseError (`table_behind`).
     """
@@ -112,7 +115,6 @@ def _require_newest_tables(lake: Lake, layer: str, written: int | None) -> None:
     begun = pins(lake, layer)
     known = begun.versions if begun else {}
     # What it reads may have been restored together with its own layer's checkpoint.
-    reached = sources(lake, layer, committed) if layer in READ_BY else {}
     known = known | {table.full_name: of.version - 1 for table, of in reached.items()}
     behind = {
         table.full_name: f"version {newest} of {known[table.full_name]}"

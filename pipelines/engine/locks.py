@@ -59,7 +59,7 @@ def _require_local(lake: Lake) -> None:
     if not storage.startswith("file:"):
         message = (
             f"storage.root is the folder {lake.root}, which Hadoop takes for one of {storage}; write it with "
-            f"that scheme, or set spark.hadoop.fs.defaultFS to file:/// in spark.conf"
+            "that scheme, or set spark.hadoop.fs.defaultFS to file:/// in spark.conf"
         )
         raise ReelhouseError(message, code="storage_not_local")
 

@@ -85,6 +85,7 @@ class Streams:
         self._counts_rules = _Every(config.stream.rules_minutes * 60)
         # Rounds that took something, counted on from the batches of the processes before.
         self._rounds: dict[str, int] = {}
+        self._has_finished_rebuild = False
         # The ids of the cluster's topics when they were last looked at; None before that.
         self._topics: dict[str, str] | None = None
         self._stop = threading.Event()
@@ -117,6 +118,7 @@ class Streams:
         if "bronze" in self._layers:
             self._require_same_topics(available_now)
         make_tables(self._lake, self._layers)
+        self._has_finished_rebuild = False
         if "silver" in self._layers:
             settle(self._lake)
         for layer in self._layers:
@@ -140,8 +142,9 @@ class Streams:
         """One round of a layer; returns the records it took."""
         if self._stop.is_set():
             return 0
-        if total.layer == "gold":  # the other layers do not wait for it
+        if total.layer == "gold" and not self._has_finished_rebuild:  # the other layers do not wait for it
             rebuild.finish(self._lake, self._config, self._report)
+            self._has_finished_rebuild = True
         began = time.monotonic()
         try:
             records, batches = self._drained(total.layer)
@@ -194,10 +197,10 @@ class Streams:
     def _look_after(self, layer: str) -> None:
         """Look after a table at a time: each in one of so many rounds, whichever process they are of."""
         tables, rounds = OF_LAYER[layer], self._rounds[layer]
+        self._rounds[layer] += 1  # before: a table that fails does not hold up the others
         turn = rounds % _ROUNDS_BETWEEN_UPKEEP
         if turn < len(tables) and rounds >= _ROUNDS_BETWEEN_UPKEEP:
             maintain(self._lake, tables[turn], timedelta(hours=self._config.storage.history_hours))
-        self._rounds[layer] += 1
 
     def _drained(self, layer: str) -> tuple[int, int]:
         for _ in range(_ATTEMPTS - 1):

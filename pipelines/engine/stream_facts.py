@@ -205,8 +205,9 @@ def _ahead_since(lake: Lake, source: _Source) -> float:
     """The time (seconds since 1970) of the first commit that the stream has not reached to the end."""
     if source.reached < source.begin:
         # Far behind it may as well be one without rows.
-        files, commit = lake.hadoop_files(f"{lake.path(source.table)}/_delta_log/{source.reached:020}.json")
-        return files.getFileStatus(commit).getModificationTime() / 1000
+        written = lake.written_at(source.table, source.reached)
+        assert written is not None  # the log keeps what a stream has yet to read
+        return written.timestamp()
     later = source.commits.where((F.col("version") >= source.reached) & (F.col("added") > 0))
     row = later.agg(F.unix_seconds(F.min("timestamp"))).first()
     assert row is not None  # an aggregate has a row
