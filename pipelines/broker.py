@@ -12,8 +12,7 @@ from pipelines.config import Config
 from pipelines.errors import ReelhouseError
 from pipelines.jars import kafka_jars
 from pipelines.java import require_java
-from pipelines.topics import create_topics as _create_topics
-from pipelines.topics import end_offsets, partition_counts
+from pipelines.topics import create_topics, end_offsets, partition_counts
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -141,11 +140,6 @@ def status(config: Config) -> BrokerStatus:
         return BrokerStatus(False)
     own = with_address(config, record.port)
     return BrokerStatus(True, record.pid, record.port, end_offsets(own, partition_counts(own)))
-
-
-def create_topics(config: Config) -> list[str]:
-    """Create the configured topics that are missing on kafka.bootstrap_servers; returns their names."""
-    return _create_topics(config)
 
 
 def with_embedded_broker(config: Config) -> Config:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipelines.config import Config
 from pipelines.errors import ReelhouseError
+from pipelines.text import shortened
 
 _LOG_BYTES = 10 * 1024 * 1024
 _TAIL_BYTES = 65_536
@@ -154,7 +155,7 @@ class BrokerFiles:
             file.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
             lines = file.read().decode(errors="replace").splitlines()
             telling = [line for line in lines if "ERROR" in line or "Exception" in line or "Error:" in line]
-            return _shortened(telling[-1].strip()) if telling else ""
+            return shortened(telling[-1].strip(), _LINE_CHARACTERS) if telling else ""
         return ""
 
 
@@ -164,7 +165,3 @@ def new_cluster_id() -> str:
         text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         if not text.startswith("-"):
             return text
-
-
-def _shortened(line: str) -> str:
-    return line if len(line) <= _LINE_CHARACTERS else line[:_LINE_CHARACTERS] + "…"

@@ -43,19 +43,20 @@ def spawn(java: str, jars: str, heap: str, files: BrokerFiles) -> subprocess.Pop
 
 def is_ours(pid: int, files: BrokerFiles) -> bool:
     """Whether `pid` is alive and is this folder's broker: a recorded pid may be another program's by now."""
-    words = _command_line(pid) if pid > 0 else []
-    return "kafka.Kafka" in words and str(files.properties) in words
+    line = _command_line(pid) if pid > 0 else ""
+    return line.endswith(f" kafka.Kafka {files.properties}")
 
 
-def _command_line(pid: int) -> list[str]:
-    """The words of a process's command line; empty when it is dead, or dead and not yet reaped."""
+def _command_line(pid: int) -> str:
+    """A process's command line; empty when it is dead, or dead and not yet reaped."""
     if Path("/proc/self").exists():
         try:
-            return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
         except OSError:
-            return []
+            return ""
+        return words.rstrip("\0").replace("\0", " ")
     shown = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True)
-    return shown.stdout.split()
+    return shown.stdout.rstrip()
 
 
 def terminate(pid: int, files: BrokerFiles, seconds: float) -> None:

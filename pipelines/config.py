@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from pipelines.contracts.times import parse_time
 
 DEFAULT_PORT = 29092
 DEFAULT_CONTROLLER_PORT = 29093
@@ -181,7 +182,7 @@ class Spark(_Section):
     shuffle_partitions: int = Field(2, ge=1)
     """Partitions of a shuffle (count); about the number of cores."""
     conf: dict[str, str] = {}
-    """Further Spark properties, passed as they are; they win over Reelhouse's own."""
+    """Further Spark properties; they win over Reelhouse's own, but what results depend on is refused."""
 
 
 class Stream(_Section):
@@ -212,9 +213,8 @@ class Limits(_Section):
     @field_validator("earliest_timestamp")
     @classmethod
     def _is_rfc3339(cls, text: str) -> str:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-        if moment.tzinfo is None:
-            raise ValueError("a time needs its offset, for instance Z")
+        if parse_time(text) is None:
+            raise ValueError("a time looks like 2000-01-01T00:00:00Z, with its offset")
         return text
 
 

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from pipelines.config import Config
 from pipelines.errors import UsageError
-from pipelines.text import nearest
+from pipelines.text import nearest, shortened
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -167,8 +167,7 @@ def _shown(key: _Key, value: object) -> str:
     """The value; its type where it may be a password."""
     if key[0] in _SECRET_SECTIONS or key[:2] in _SECRET_TABLES:
         return next((name for kind, name in _KINDS.items() if isinstance(value, kind)), type(value).__name__)
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shortened(repr(value), 60)
 
 
 def _lower(sentence: str) -> str:

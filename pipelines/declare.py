@@ -79,12 +79,8 @@ class Table:
     partition_cols: tuple[str, ...] = ()
     stats_cols: tuple[str, ...] = ()
     """Columns whose least and greatest value each file tells, so that readers skip files; empty: all."""
-    order_by: tuple[str, ...] = ()
-    """Order of rows for people and comparisons; empty: the keys."""
     freshness: str | None = None
     """Column whose greatest value tells how fresh the table is; None: the time of the last commit."""
-    internal: bool = False
-    """State of the engine: no promise to users, not in the catalogue."""
     contract: Contracted | None = None
     """The contract of the events; its required fields, values and least values are checked."""
     rules: tuple[Rule, ...] = ()

@@ -10,7 +10,6 @@ A line or row is one of
 from __future__ import annotations
 
 import base64
-import binascii
 import codecs
 import csv
 import json
@@ -114,7 +113,10 @@ def _from_object(
     chosen = topic or shaped_topic
     if chosen is None:
         raise _unreadable(where, "has the shape of no known event; name its topic with --topic")
-    value = raw if raw is not None else _json(event)
+    try:
+        value = raw if raw is not None else _json(event)
+    except (ValueError, TypeError, RecursionError) as error:  # a half of a surrogate pair; a time of day
+        raise _unreadable(where, f"cannot be written as JSON ({error}); correct it") from None
     return Record(chosen, None if key is None else str(key).encode(errors="replace"), value)
 
 
@@ -142,7 +144,7 @@ def _from_envelope(event: dict[str, Any], topic: str | None, where: str) -> Reco
             [(name, _bytes(text)) for name, text in headers.items()] if headers else None,
             _milliseconds(event.get("timestamp_ms")),
         )
-    except (ValueError, TypeError, AttributeError, OverflowError, binascii.Error) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise _unreadable(where, f"is an envelope that cannot be read ({error}); correct it") from None
     if record.key is None and record.value is None:
         raise _unreadable(where, "has neither a key nor a value, which Kafka's clients refuse; give it a key")
@@ -228,7 +230,7 @@ def _cell(name: str, text: str) -> Any:
     if text in ("true", "false") or text[0] in "[{" or _NUMBER.fullmatch(text):
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
     return text
 

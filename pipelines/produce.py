@@ -19,8 +19,9 @@ from pipelines.kafka_clients import producer
 from pipelines.kafka_failures import said
 from pipelines.topics import partition_counts
 
-Progress = Callable[[int, int, int], None]
-"""Called now and then with: events sent (count), input read (bytes), input in all (bytes; 0: unknown)."""
+Progress = Callable[[int, "float | None"], None]
+"""Called now and then with: events sent (count), and the share (0 to 1) of the input that was read; None: it
+is unknown."""
 
 # Large batches and a short linger: more than twice the rate of the client's defaults.
 _BATCH_BYTES = 262_144
@@ -68,7 +69,7 @@ def produce(
     paths = [Path(file) for file in files]
     sources = [read_records(path, config.kafka.topics, topic) for path in paths]
     sizes = [0 if str(path) == "-" else path.stat().st_size for path in paths]
-    began = time.monotonic()
+    total, began = sum(sizes), time.monotonic()
     sender = _Sender(config)
     try:
         told = began
@@ -78,10 +79,10 @@ def produce(
                 told = time.monotonic()
                 sender.settle(_WINDOW)
                 if progress:
-                    progress(sent, before + located.bytes_read, sum(sizes))
+                    progress(sent, (before + located.bytes_read) / total if total else None)
         sender.settle(0)
         if progress:
-            progress(sum(sender.sent.values()), sum(sizes), sum(sizes))
+            progress(sum(sender.sent.values()), 1.0)
     finally:
         sender.close()
     return Produced(dict(sender.sent), time.monotonic() - began)

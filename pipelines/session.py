@@ -44,7 +44,8 @@ _OWN = {
     "spark.databricks.delta.snapshotPartitions": "1",
     # Delta would not read them, and each listing of a log, some thirty in a round, would be twice as long.
     "spark.databricks.delta.writeChecksumFile.enabled": "false",
-    "spark.sql.streaming.numRecentProgressUpdates": "10",
+    # What bronze and gold have taken is counted by them: one for each batch of a backlog.
+    "spark.sql.streaming.numRecentProgressUpdates": "1000",
     # Only files smaller than this are merged by a compaction, up to that.
     "spark.databricks.delta.optimize.minFileSize": str(32 << 20),
     "spark.databricks.delta.optimize.maxFileSize": str(128 << 20),

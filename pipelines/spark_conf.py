@@ -30,9 +30,9 @@ _LOOPBACK = {
 
 def write(config: Config, folder: Path) -> Path:
     """Write the configuration, readable by its owner only: it holds the catalogue's password."""
-    settings = spark_settings(config, with_catalog=True) | _LOOPBACK
-    settings |= {f"spark.hadoop.{key}": value for key, value in connection_properties(config.catalog).items()}
-    settings |= config.spark.conf
+    connection = connection_properties(config.catalog)
+    settings = _LOOPBACK | {f"spark.hadoop.{key}": value for key, value in connection.items()}
+    settings |= spark_settings(config, with_catalog=True)  # what the configuration chose wins
     file = folder / "spark-defaults.conf"
     folder.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:

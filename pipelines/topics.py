@@ -42,12 +42,8 @@ def by_event_type(config: Config) -> dict[str, str]:
 
 def encodings(config: Config) -> dict[str, str]:
     """By configured input topic how records are encoded that do not tell it themselves."""
-    topics, told = config.kafka.topics, config.kafka.encodings
-    return {
-        topics.user_actions: told.user_actions,
-        topics.content_uploads: told.content_uploads,
-        topics.system_events: told.system_events,
-    }
+    told = config.kafka.encodings.model_dump()
+    return {getattr(config.kafka.topics, key): encoding for key, encoding in told.items()}
 
 
 def create_topics(config: Config) -> list[str]:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import click
 
-from pipelines.cli.main import session
+from pipelines.cli.main import open_lake
 from pipelines.cli.output import FORMATS, show
 from pipelines.cli.times import TIME, utc
 
@@ -45,11 +45,8 @@ def command(ctx: click.Context, since: datetime | None, threshold: float, format
     """
     from pipelines.engine.backtest import backtest
     from pipelines.engine.backtest_gold import backtest_gold
-    from pipelines.engine.lake import Lake
-    from pipelines.session import open_session
 
-    config = session().config()
-    lake = Lake.of(open_session(config, "backtest"), config)
+    lake, config = open_lake("backtest")
     found = backtest(lake, config, utc(since))
     gold, in_gold, notes = backtest_gold(lake, config, found)
     rows = [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipelines.cli.main import session
+from pipelines.cli.main import open_lake
 from pipelines.cli.output import FORMATS, show
 from pipelines.errors import ReelhouseError
 
@@ -48,14 +48,11 @@ def command(
     """
     from pipelines.cli.junit import write_junit
     from pipelines.engine import check
-    from pipelines.engine.lake import Lake
     from pipelines.quality.suites import Checks
-    from pipelines.session import open_session
     from pipelines.tables import table_named
 
     chosen = [*dict.fromkeys(map(table_named, names))]
-    config = session().config()
-    lake, checks = Lake.of(open_session(config, "check"), config), Checks()
+    (lake, config), checks = open_lake("check"), Checks()
     found = check.check(lake, config, chosen or _existing(lake), checks)
     if save and not check.save(lake, found):
         click.echo("not saved: the stream of gold is running, and has ops.quality_results alone", err=True)

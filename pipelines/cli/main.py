@@ -16,6 +16,7 @@ from pipelines.text import nearest
 
 if TYPE_CHECKING:
     from pipelines.config import Config
+    from pipelines.engine.lake import Lake
 
 # verb: (module:attribute, short help). Here and not in the modules, so that --help imports none of them.
 VERBS = {
@@ -63,6 +64,15 @@ def session() -> Session:
     """The session of the running command."""
     found: Session = click.get_current_context().find_root().obj
     return found
+
+
+def open_lake(name: str) -> tuple[Lake, Config]:
+    """The configured lake in a Spark session of this name, and the configuration. Raises ReelhouseError."""
+    from pipelines.engine.lake import Lake
+    from pipelines.session import open_session
+
+    config = session().config()
+    return Lake.of(open_session(config, name), config), config
 
 
 class _Verbs(click.Group):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -41,13 +42,16 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: times RFC 3339 in UTC, decimals as text, exact."""
+    """A value as JSON has it: times RFC 3339 in UTC, decimals as text, exact, and what is no
+    finite number as text, too."""
     if isinstance(value, datetime):
         return value.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, Decimal):
         return f"{value:f}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(value)  # NaN and Infinity are no numbers of JSON
     if isinstance(value, bytes | bytearray):
         return bytes(value).decode(errors="replace")
     if hasattr(value, "asDict"):

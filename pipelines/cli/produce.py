@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
 from pipelines.cli.main import session
+from pipelines.cli.progress import progress
 
 if TYPE_CHECKING:
     from pipelines.config import Config
     from pipelines.contracts.encode import Encoder
 
-_SECONDS_BETWEEN_LINES = 5.0
 _EPILOG = """\b
 Examples:
   reelhouse produce events.ndjson
@@ -52,7 +48,7 @@ def command(
 
     config = session().config()
     encode = _encoder(config, encoding or "json", registry) if encoding or registry else None
-    with progress() as report:
+    with progress("producing", "produced {} events") as report:
         done = produce(config, files, topic=topic, rate=rate, encode=encode, progress=report)
     parts = ", ".join(f"{name} {count:,}" for name, count in sorted(done.by_topic.items()))
     speed = done.count / max(done.seconds, 0.001)
@@ -75,35 +71,3 @@ def _encoder(config: Config, names: str, by_registry: bool) -> Encoder:
         return Encoder(chosen, types, None)
     published = publish(Registry.of(config.registry), topics.by_event_type(config), set(chosen))
     return Encoder(chosen, types, ids_of(published))
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[int, int, int], None]]:
-    """A bar on a terminal, a line now and then when piped; both on standard error."""
-    if not sys.stderr.isatty():
-        yield _lines()
-        return
-    with click.progressbar(length=1000, label="producing", file=sys.stderr, show_pos=False) as bar:
-        shown = 0
-
-        def report(events: int, read: int, total: int) -> None:
-            nonlocal shown
-            thousandths = 1000 * read // total if total else 0
-            bar.label = f"producing {events:,}"
-            bar.update(thousandths - shown)
-            shown = thousandths
-
-        yield report
-
-
-def _lines() -> Callable[[int, int, int], None]:
-    last = time.monotonic()
-
-    def report(events: int, read: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            share = f" ({100 * read // total} %)" if total else ""
-            click.echo(f"produced {events:,} events{share}", err=True)
-
-    return report

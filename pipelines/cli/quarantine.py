@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import click
 
-from pipelines.cli.main import session
+from pipelines.cli.main import open_lake
 from pipelines.cli.output import FORMATS, show
 from pipelines.cli.times import TIME, utc
-
-if TYPE_CHECKING:
-    from pipelines.engine.lake import Lake
 
 _EPILOG = """\b
 Examples:
@@ -37,7 +33,8 @@ def list_(released: bool, format_name: str) -> None:
     from pipelines.silver import quarantine
 
     state = "released_at IS NOT NULL" if released else "released_at IS NULL"
-    reasons = _lake().read(quarantine.TABLE).where(state).withColumn("reason", F.explode("reasons"))
+    lake, _ = open_lake("quarantine")
+    reasons = lake.read(quarantine.TABLE).where(state).withColumn("reason", F.explode("reasons"))
     groups = reasons.groupBy("event_type", "schema_version", "reason.code", "reason.field").agg(
         F.count("*").alias("records"),
         F.min("quarantined_at").alias("first_held"),
@@ -64,9 +61,9 @@ def show_(reason: str | None, event_type: str | None, limit: int) -> None:
     from pipelines.engine.replay import Wanted
     from pipelines.silver import quarantine
 
-    held = _lake().read(quarantine.TABLE).where(Wanted(_codes(reason), event_type).condition())
+    lake, config = open_lake("quarantine")
+    held = lake.read(quarantine.TABLE).where(Wanted(_codes(reason), event_type).condition())
     newest = held.orderBy(F.desc("timestamp"), "topic", "partition", "offset").limit(limit)
-    config = session().config()
     ids = SchemaIds(config)
     told = newest.withColumn("timestamp", record_time()).select(
         "*",
@@ -99,7 +96,7 @@ def replay_(reason: str | None, event_type: str | None, since: datetime | None, 
     from pipelines.engine.replay import Wanted, replay
     from pipelines.engine.stream import Streams
 
-    lake, config = _lake(), session().config()
+    lake, config = open_lake("quarantine")
     wanted = Wanted(_codes(reason), event_type, utc(since))
     if not dry_run:
         # What bronze holds goes first, so that no batch is half done.
@@ -114,11 +111,3 @@ def replay_(reason: str | None, event_type: str | None, since: datetime | None, 
 
 def _codes(reason: str | None) -> tuple[str, ...]:
     return () if reason is None else (reason,)
-
-
-def _lake() -> Lake:
-    from pipelines.engine.lake import Lake
-    from pipelines.session import open_session
-
-    config = session().config()
-    return Lake.of(open_session(config, "quarantine"), config)

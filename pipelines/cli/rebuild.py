@@ -7,7 +7,7 @@ from datetime import datetime
 
 import click
 
-from pipelines.cli.main import session
+from pipelines.cli.main import open_lake
 
 _EPILOG = """\b
 Examples:
@@ -27,22 +27,19 @@ def command(tables: tuple[str, ...], since: datetime | None) -> None:
     First the gold stream takes what silver holds; `reelhouse run` must not run meanwhile. Readers see the
     former table until the new one is whole.
     """
-    from pipelines.engine.lake import Lake
     from pipelines.engine.locks import only_writer
-    from pipelines.engine.rebuild import rebuild
+    from pipelines.engine.rebuild import rebuild, require_rebuildable
     from pipelines.engine.stream import Streams
-    from pipelines.session import open_session
     from pipelines.tables import table_named
 
-    chosen = [table_named(name) for name in tables]
-    config = session().config()
-    spark = open_session(config, "rebuild")
-    lake = Lake.of(spark, config)
+    chosen, first = [table_named(name) for name in tables], since.date() if since else None
+    require_rebuildable(chosen, first)
+    lake, config = open_lake("rebuild")
     began = time.monotonic()
     # Silver is held too, so that gold has taken all of it when it is computed anew.
     with only_writer(lake, ["silver"]):
-        Streams(spark, config, ["gold"], lambda line: click.echo(line, err=True)).run(available_now=True)
+        Streams(lake.spark, config, ["gold"], lambda line: click.echo(line, err=True)).run(available_now=True)
         with only_writer(lake, ["gold"]):
-            rebuild(lake, config, chosen, since.date() if since else None)
+            rebuild(lake, config, chosen, first)
     names = ", ".join(table.full_name for table in chosen)
     click.echo(f"rebuilt {names} in {time.monotonic() - began:.1f} s")

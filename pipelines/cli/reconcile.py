@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pipelines.cli.main import session
+from pipelines.cli.main import open_lake
 from pipelines.cli.output import FORMATS, show
 
 _EPILOG = """\b
@@ -23,13 +23,10 @@ def command(ctx: click.Context, format_name: str) -> None:
     Works while the streams run: what they have not taken yet is lag, not a fault. Exit code 1 when something
     is missing, twice or different; then it says where, down to the offsets.
     """
-    from pipelines.engine.lake import Lake
     from pipelines.engine.reconcile import reconcile_records
     from pipelines.engine.reconcile_gold import reconcile_gold
-    from pipelines.session import open_session
 
-    config = session().config()
-    lake = Lake.of(open_session(config, "reconcile"), config)
+    lake, config = open_lake("reconcile")
     report = reconcile_records(lake, config)
     gold, notes = reconcile_gold(lake)
     findings = [*report.findings, *gold]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
 import click
 
 from pipelines.cli.main import session
+from pipelines.cli.progress import progress
 from pipelines.errors import UsageError
 
-_SECONDS_BETWEEN_LINES = 5.0
 _EPILOG = """\b
 Examples:
   reelhouse simulate --users 400 --days 7 --seed 1
@@ -46,17 +42,12 @@ def command(users: int, days: int, seed: int, rate: float | None, out: str) -> N
     among them; OUT/truth holds the counts and the gold tables' rows. `reelhouse produce` publishes the
     events; with --rate this command does. A simulation of 400 users over 7 days has about 100,000 records.
     """
-    from pipelines.simulate.records import CONTENT_UPLOAD, SYSTEM_EVENT, USER_ACTION
     from pipelines.simulate.write import EVENTS_FILE, TRUTH_FOLDER, write_simulation
+    from pipelines.topics import by_event_type
 
     _check_past(days)
-    names = session().config().kafka.topics
-    topics = {
-        USER_ACTION: names.user_actions,
-        CONTENT_UPLOAD: names.content_uploads,
-        SYSTEM_EVENT: names.system_events,
-    }
-    with _progress() as report:
+    topics = by_event_type(session().config())
+    with progress("simulating", "simulated {} records") as report:
         counts = write_simulation(out, users, days, seed, topics=topics, on_progress=report)
     events, truth = Path(out) / EVENTS_FILE, Path(out) / TRUTH_FOLDER
     click.echo(
@@ -80,39 +71,8 @@ def _check_past(days: int) -> None:
 
 
 def _publish(events: Path, rate: float) -> None:
-    from pipelines.cli.produce import progress
     from pipelines.produce import produce
 
-    with progress() as report:
+    with progress("producing", "produced {} events") as report:
         done = produce(session().config(), [events], rate=rate, progress=report)
     click.echo(f"produced {done.count:,} events in {done.seconds:.1f} s")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, float], None]]:
-    """A bar on a terminal, a line now and then when piped; both on standard error."""
-    if not sys.stderr.isatty():
-        yield _lines()
-        return
-    with click.progressbar(length=1000, label="simulating", file=sys.stderr, show_pos=False) as bar:
-        shown = 0
-
-        def report(records: int, share: float) -> None:
-            nonlocal shown
-            bar.label = f"simulating {records:,}"
-            bar.update(int(1000 * share) - shown)
-            shown = int(1000 * share)
-
-        yield report
-
-
-def _lines() -> Callable[[int, float], None]:
-    last = time.monotonic()
-
-    def report(records: int, share: float) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            click.echo(f"simulated {records:,} records ({share:.0%})", err=True)
-
-    return report

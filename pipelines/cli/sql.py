@@ -10,7 +10,7 @@ import click
 
 from pipelines.cli.main import session
 from pipelines.cli.output import FORMATS, show
-from pipelines.errors import ReelhouseError, UsageError
+from pipelines.errors import ReelhouseError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -109,7 +109,7 @@ def _try(spark: SparkSession, query: str, format_name: str) -> None:
     """At a terminal a wrong query is told, and the prompt goes on."""
     try:
         _run(spark, query, format_name)
-    except (ReelhouseError, UsageError) as error:
+    except ReelhouseError as error:
         if not sys.stdin.isatty():
             raise
         click.echo(str(error), err=True)

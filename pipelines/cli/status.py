@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.cli.main import session
+from pipelines.cli.main import open_lake
 from pipelines.cli.output import plain, show
 
 if TYPE_CHECKING:
@@ -33,13 +33,10 @@ def command(ctx: click.Context, as_json: bool) -> None:
     does not answer or is gone. The layers of a process take turns: while it works on one, none is stalled.
     """
     from pipelines.engine.facts import quarantined, table_facts
-    from pipelines.engine.lake import Lake
     from pipelines.engine.stream_facts import stream_facts
-    from pipelines.session import open_session
     from pipelines.tables import TABLES
 
-    config = session().config()
-    lake = Lake.of(open_session(config, "status"), config)
+    lake, config = open_lake("status")
     streams = stream_facts(lake, config)
     tables = [table_facts(lake, table) for table in TABLES]
     held = quarantined(lake)
@@ -53,7 +50,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
                     "lag_records": s.lag.records if s.lag else None,
                     "lag_seconds": s.lag.seconds if s.lag else None,
                     "last_batch": s.last_batch,
-                    "last_batch_at": _rfc3339(s.last_batch_at),
+                    "last_batch_at": plain(s.last_batch_at),
                     "last_batch_records": s.last_batch_records,
                     "last_batch_records_per_second": s.last_batch_rate and round(s.last_batch_rate),
                     "idle_seconds": _seconds_since(s.last_batch_at),
@@ -91,10 +88,6 @@ def _row(s: StreamFacts) -> tuple[Any, ...]:
         rate,
         _seconds_since(s.last_batch_at),
     )
-
-
-def _rfc3339(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.astimezone(timezone.utc).isoformat()
 
 
 def _seconds_since(moment: datetime | None) -> int | None:

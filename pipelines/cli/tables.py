@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pipelines.cli.main import session
+from pipelines.cli.main import open_lake
 from pipelines.cli.output import FORMATS, show
 
 _EPILOG = """\b
@@ -21,13 +21,10 @@ Examples:
 def command(name: str | None, format_name: str) -> None:
     """Show every table with its grain, rows and freshness, or the columns of the one with this NAME."""
     from pipelines.engine.facts import table_facts
-    from pipelines.engine.lake import Lake
-    from pipelines.session import open_session
     from pipelines.tables import TABLES, table_named
 
     chosen = table_named(name) if name else None
-    config = session().config()
-    lake = Lake.of(open_session(config, "tables"), config)
+    lake, _ = open_lake("tables")
     facts = [table_facts(lake, table) for table in ([chosen] if chosen else TABLES)]
     if chosen is None:
         rows = [(f.table.full_name, f.rows, f.fresh_until, f.table.grain) for f in facts]

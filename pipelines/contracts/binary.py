@@ -78,7 +78,8 @@ def kinds_of(records: DataFrame) -> list[Kind]:
     version, number = F.when(~is_framed, version_in_header()), F.when(is_framed, framed_id())
     told = records.select("*", headers_told())
     found = told.groupBy("event_type", "encoding", version.alias("version"), number.alias("number")).count()
-    frequent = found.orderBy(F.desc("count")).limit(_MOST_KINDS).drop("count")
+    # A registry counts up from 1: among as frequent ones the small number is the likelier one.
+    frequent = found.orderBy(F.desc("count"), "number").limit(_MOST_KINDS).drop("count")
     return [Kind(*row) for row in frequent.collect()]
 
 

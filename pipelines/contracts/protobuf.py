@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
@@ -20,7 +19,6 @@ from google.protobuf.message_factory import GetMessageClass
 
 from pipelines.contracts.load import Contract, text_of, unreadable
 from pipelines.contracts.times import format_time, parse_time
-from pipelines.errors import ReelhouseError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799  # years 1 to 9999
@@ -98,10 +96,10 @@ def messages(text: str) -> Iterator[tuple[Path_, str, bytes]]:
     """
     try:
         file = FileDescriptorProto.FromString(base64.b64decode(text, validate=True))
-    except (binascii.Error, DecodeError, ValueError):
+    except (DecodeError, ValueError):
         try:
             file = compiled(text)
-        except (ValueError, ReelhouseError):
+        except ValueError:
             return
     yield from _nested(file.message_type, (), file.package)
 

@@ -126,7 +126,7 @@ def told_version(fields: Mapping[str, Any], header: str | None) -> int | None:
     word = fields.get("schemaVersion")
     if word is None:
         return 1
-    if isinstance(word, bool) or not isinstance(word, int | Decimal):
+    if isinstance(word, bool) or not isinstance(word, int | float | Decimal):
         return None
     # Compared without arithmetic, which a number with a great exponent overflows. 2.0 is an integer, as JSON
     # Schema has it.

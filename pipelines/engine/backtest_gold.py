@@ -19,18 +19,14 @@ from pipelines.config import Config
 from pipelines.declare import Table
 from pipelines.engine.backtest import ACCEPTED, Backtest
 from pipelines.engine.backtest_rows import Compared, Comparison, Difference
-from pipelines.engine.batch import hold, together
-from pipelines.engine.checkpoint import sources
+from pipelines.engine.batch import as_declared, hold, together
 from pipelines.engine.lake import Lake
-from pipelines.engine.moment import Moment
-from pipelines.engine.rebuild import computed
+from pipelines.engine.moment import gold_and_silver
+from pipelines.engine.rebuild import computed, horizon
 from pipelines.engine.sorting import EVENTS
 from pipelines.gold import playbacks, state
-from pipelines.silver import content_uploads, user_actions
 from pipelines.silver.deduplicate import PLACE, without
 from pipelines.tables import GOLD
-
-_SOURCES = (user_actions.EVENT_TYPE, content_uploads.EVENT_TYPE)
 
 
 @dataclass(frozen=True)
@@ -47,13 +43,14 @@ def backtest_gold(
     lake: Lake, config: Config, found: Backtest
 ) -> tuple[list[Compared], list[Difference], list[str]]:
     """How many keys of each table differ, and by which columns; and notes on what could not be compared."""
-    moment, silver, notes = _reached(lake)
-    if notes:
-        return [], [], notes
-    rows = {EVENTS[name][0].full_name: _changed(found, name, silver[name]) for name in _SOURCES}
+    moment, silver, hindrance = gold_and_silver(lake)
+    if hindrance is not None:
+        return [], [], [hindrance]
+    types = {table: event_type for event_type, (table, _) in EVENTS.items()}
+    rows = {table.full_name: _changed(found, types[table], held) for table, held in silver.items()}
     # Gold's own: the jitter may be another by now, and gold's horizon moves with its batches only.
-    horizon = state.horizon(moment.read(state.RECENT_ACTIONS))
-    frames = computed(_With(lake.spark, lake.root, rows), config, horizon)
+    settled = horizon(moment.read(state.RECENT_ACTIONS))
+    frames = computed(_With(lake.spark, lake.root, rows), config, settled)
     there = [table for table in GOLD if lake.exists(table)]
     notes = [f"{t.full_name} is not compared: it is not in the lake yet" for t in GOLD if t not in there]
     told = together(
@@ -64,23 +61,6 @@ def backtest_gold(
     )
     frames[playbacks.TABLE.full_name].unpersist()
     return [counts for counts, _ in told], [one for _, by_column in told for one in by_column], notes
-
-
-def _reached(lake: Lake) -> tuple[Moment, dict[str, DataFrame], list[str]]:
-    """Gold as its last batch left it, silver as far as that had come by event type, and what hinders."""
-    moment = Moment.of(lake, "gold")
-    read = {} if moment.batch is None else sources(lake, "gold", moment.batch)
-    reached = {table.full_name: at for table, at in read.items()}
-    silver: dict[str, DataFrame] = {}
-    for event_type in _SOURCES:
-        table = EVENTS[event_type][0]
-        at = reached.get(table.full_name)
-        if at is None or not at.version:
-            return moment, {}, ["gold is not compared: it has not read all of its sources yet"]
-        if at.partly:
-            return moment, {}, ["gold is not compared: it is in the middle of a commit of silver; try again"]
-        silver[event_type] = lake.read(table, at.version - 1)
-    return moment, silver, []
 
 
 def _changed(found: Backtest, event_type: str, silver: DataFrame) -> DataFrame:
@@ -96,11 +76,7 @@ def _changed(found: Backtest, event_type: str, silver: DataFrame) -> DataFrame:
         added = added.unionByName(touched.join(known, list(PLACE), "left_semi"))
     # Held, so that each of gold's plans need not join the records again.
     kept = silver.where(~is_recent).unionByName(hold(without(silver.where(is_recent), gone)))
-    as_declared = [
-        (F.col(c.name) if c.name in kept.columns else F.lit(None).cast(c.type)).alias(c.name)
-        for c in table.columns
-    ]
-    return kept.select(*as_declared).unionByName(hold(recent.anew(event_type, added)))
+    return as_declared(kept, table).unionByName(hold(recent.anew(event_type, added)))
 
 
 def _taken(now: DataFrame, then: DataFrame) -> Column:

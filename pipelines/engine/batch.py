@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from pipelines.declare import Table
+from pipelines.engine.checkpoint import sources
 from pipelines.engine.lake import Lake, Txn
 from pipelines.tables import GOLD, INTERNAL, OF_LAYER, READ_BY
 
@@ -28,7 +27,7 @@ class Pins(NamedTuple):
     batch_id: int
     versions: dict[str, int]
     """Of the tables, by full name, before the batch."""
-    settings: Mapping[str, Any] = MappingProxyType({})
+    settings: dict[str, Any]
     """Of the configuration, what its results depend on; an earlier release noted none."""
 
 
@@ -48,22 +47,26 @@ class Batch:
         held = pins(lake, layer)
         is_repeat = held is not None and held.batch_id == batch_id
         if held is None or not is_repeat:
-            held = Pins(
-                batch_id, {table.full_name: lake.version(table) for table in _PINNED[layer]}, settings
-            )
+            held = Pins(batch_id, _versions(lake, layer, batch_id), settings)
             lake.write_text(_pins_file(lake, layer), json.dumps(held._asdict()))
         return cls(app_id, lake, held, is_repeat)
 
     def read(self, table: Table) -> DataFrame:
         """The table as it stood when the batch began; columns that it did not have then are null."""
-        frame = self.lake.read(table, self.pins.versions[table.full_name])
-        held = frame.columns
-        missing = [column for column in table.columns if column.name not in held]
-        return frame.withColumns({c.name: F.lit(None).cast(c.type) for c in missing}) if missing else frame
+        return as_declared(self.lake.read(table, self.pins.versions[table.full_name]), table)
 
     def txn(self, table: Table) -> Txn:
         """The identity of this batch's write to the table."""
         return Txn(f"{self.app_id}/{table.full_name}", self.pins.batch_id)
+
+
+def _versions(lake: Lake, layer: str, batch_id: int) -> dict[str, int]:
+    """What the layer writes, as it is; what it reads, as far as the batch has come, which may be behind."""
+    found = {table.full_name: lake.version(table) for table in _PINNED[layer]}
+    for table, reached in sources(lake, layer, batch_id).items():
+        if table.full_name in found:
+            found[table.full_name] = reached.version if reached.partly else max(0, reached.version - 1)
+    return found
 
 
 def pins(lake: Lake, layer: str) -> Pins | None:
@@ -74,6 +77,15 @@ def pins(lake: Lake, layer: str) -> Pins | None:
 
 def _pins_file(lake: Lake, layer: str) -> str:
     return f"{lake.checkpoint(layer)}-pins.json"
+
+
+def as_declared(frame: DataFrame, table: Table) -> DataFrame:
+    """The frame with the table's columns; those that it does not have are null."""
+    held = frame.columns
+    if held == table.column_names:
+        return frame
+    told = ((c.name if c.name in held else f"CAST(NULL AS {c.type}) AS `{c.name}`") for c in table.columns)
+    return frame.selectExpr(*told)
 
 
 def hold(frame: DataFrame) -> DataFrame:

@@ -28,9 +28,40 @@ def record(lake: Lake, config: Config, report: Callable[[str], None]) -> None:
 
     Called before and after each drain: Kafka goes on deleting while a backlog is read.
     """
+    reached, held, looked = _reached(lake), _held(lake, config), _looked(lake)
+    _write(lake, reached, held, looked, report)
+
+
+def close(lake: Lake, config: Config, report: Callable[[str], None]) -> None:
+    """Before runs that skip nothing: write the gaps of the ones that did, when such a run was killed.
+
+    And forget where they had come to. What these runs read, and Kafka deletes later, is no gap; what expires
+    before they come to it stops them.
+    """
+    looked = _looked(lake)
+    if looked:
+        reached = _reached(lake)
+        held = {place: min(first, reached.get(place, first)) for place, first in _held(lake, config).items()}
+        _write(lake, reached, held, looked, report)
+        lake.remove(_looked_file(lake))
+
+
+def _reached(lake: Lake) -> dict[Place, int]:
     batch, _ = last_batch(lake, "bronze")
-    reached = {} if batch is None else _by_place(offsets(lake, "bronze", batch)[0])
-    held, looked = _by_place(first_offsets(config, topics_of_bronze(lake, config))), _looked(lake)
+    return {} if batch is None else _by_place(offsets(lake, "bronze", batch)[0])
+
+
+def _held(lake: Lake, config: Config) -> dict[Place, int]:
+    return _by_place(first_offsets(config, topics_of_bronze(lake, config)))
+
+
+def _write(
+    lake: Lake,
+    reached: dict[Place, int],
+    held: dict[Place, int],
+    looked: dict[Place, int],
+    report: Callable[[str], None],
+) -> None:
     begun = {place: reached.get(place, first) for place, first in held.items()} | looked
     gaps = sorted(_gaps(lake, begun, held))
     gaps = gaps and list(_untold(lake, gaps))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -68,8 +67,8 @@ def _greatest(frame: DataFrame, time: str) -> datetime | None:
 
 
 def _last_commit(lake: Lake, table: Table) -> datetime | None:
-    row = DeltaTable.forPath(lake.spark, lake.path(table)).history(1).select("timestamp").first()
-    return row[0] if row else None
+    at = lake.written_at(table, lake.version(table))
+    return at and at.replace(tzinfo=None)  # as Spark's rows have times
 
 
 def quarantined(lake: Lake) -> int:

@@ -49,7 +49,7 @@ class GoldStep:
         """Process one batch; running it again for the same id changes nothing."""
         jitter = self.config.stream.jitter_seconds
         pinned = Batch.pinned("gold", self.app_id, batch_id, lake, jitter_seconds=jitter)
-        _Computation(pinned, pinned.pins.settings.get("jitter_seconds", jitter)).run(batch)
+        _Computation(pinned, pinned.pins.settings["jitter_seconds"]).run(batch)
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,6 @@ class _Computation:
         clock = max((c for c in (before, now) if c is not None), default=None)
         jitter = timedelta(seconds=self.jitter_seconds)
         horizon_before = by[RECENT]["horizon"] if RECENT in by else None
-        if before is not None and horizon_before is None:
-            horizon_before = before - jitter  # an earlier release did not remember it
         # What is settled stays so, also when the jitter is raised.
         reached = [h for h in (horizon_before, clock and clock - jitter) if h is not None]
         return _Facts(

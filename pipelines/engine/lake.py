@@ -1,4 +1,4 @@
-"""The lake's storage: where tables are, how they are made, read and written. Delta I/O is only here."""
+"""The lake's storage: where tables are, how they are made, read and written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from delta.tables import DeltaTable
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JJavaError, Py4JNetworkError
 from pyspark.sql import DataFrame, SparkSession
 
 from pipelines.config import Config
@@ -60,6 +60,8 @@ class Lake:
         """Whether the table has been made. Raises ReelhouseError (`storage_denied` and the like)."""
         try:
             return DeltaTable.isDeltaTable(self.spark, self.path(table))
+        except Py4JNetworkError:
+            raise  # Java has ended: the storage has nothing to do with it
         except Exception as error:
             raise storage_failure(self.root, str(error)) or error from error
 
@@ -71,7 +73,7 @@ class Lake:
                     self._make(table)
                 else:
                     self._add_columns(table)
-            except ReelhouseError:
+            except (ReelhouseError, Py4JNetworkError):
                 raise
             except Exception as error:
                 raise unwritable(self.root, error) from error
@@ -182,45 +184,14 @@ class Lake:
         log, none = self._log(table), self._java("scala.Option").empty()
         log.cleanUpExpiredLogs(self._snapshot(table), none, retention, to_the_minute.MINUTE())
 
-    def register(self, tables: Iterable[Table]) -> None:
-        """Name these tables, which exist, `<layer>.<name>` in this session's SQL, with their columns."""
-        for table in tables:
-            self.spark.sql(f"CREATE DATABASE IF NOT EXISTS {table.layer}")
-            self._name(table)
-            if self.is_named(table) and self._has_other_columns(table):
-                self.spark.sql(f"DROP TABLE IF EXISTS {table.full_name}")  # the files stay
-                self._name(table)
-
-    def _name(self, table: Table) -> None:
-        location = literal(self.path(table))
-        self.spark.sql(f"CREATE TABLE IF NOT EXISTS {table.full_name} USING DELTA LOCATION {location}")
-
-    def _has_other_columns(self, table: Table) -> bool:
-        """Whether the catalogue, which JDBC's clients ask for columns, tells others than the table has."""
-        found = self._named(table)
-        told, held = json.loads(found.schema().json()), self.read(table).schema.jsonValue()
-        told, held = ({field["name"]: field for field in schema["fields"]} for schema in (told, held))
-        # A session's own catalogue tells none. A table that is the catalogue's would go with its files.
-        return bool(told) and told != held and found.tableType().name() == "EXTERNAL"
-
-    def is_named(self, table: Table) -> bool:
-        """Whether this session's SQL finds this lake's table by its name, and not another's."""
-        found, own = self._named(table).location(), self._hadoop(self.path(table)).toUri()
-        # Without the scheme, which a folder's path may lack.
-        return (found.getAuthority(), found.getPath()) == (own.getAuthority(), own.getPath())
-
-    def _named(self, table: Table) -> Any:
-        """What the catalogue says of the table's name."""
-        session = self.spark._jsparkSession.sessionState()
-        return session.catalog().getTableMetadata(session.sqlParser().parseTableIdentifier(table.full_name))
-
     def read_text(self, path: str) -> str | None:
         """A small file's text; None when there is none."""
+        files, file = self.hadoop_files(path)
         for _ in range(_READS):
-            if not self._files(path).exists(self._hadoop(path)):
+            if not files.exists(file):
                 continue
             try:
-                stream = self._files(path).open(self._hadoop(path))
+                stream = files.open(file)
             except Py4JJavaError as error:
                 if "FileNotFoundException" not in str(error.java_exception.getClass().getName()):
                     raise
@@ -252,7 +223,7 @@ class Lake:
 
     def files_of(self, folder: str) -> dict[str, datetime]:
         """Names of a folder's files and when they were written (UTC); empty when there is no folder."""
-        files, path = self._files(folder), self._hadoop(folder)
+        files, path = self.hadoop_files(folder)
         if not files.exists(path):
             return {}
         return {
@@ -269,7 +240,8 @@ class Lake:
 
     def hadoop_files(self, path: str) -> tuple[Any, Any]:
         """Hadoop's file system of a path, and the path as that wants it."""
-        return self._files(path), self._hadoop(path)
+        file = self._hadoop(path)
+        return file.getFileSystem(self.spark._jsparkSession.sessionState().newHadoopConf()), file
 
     def _snapshot(self, table: Table) -> Any:
         none = self._java("scala.Option").empty()
@@ -285,10 +257,6 @@ class Lake:
 
     def _hadoop(self, path: str) -> Any:
         return self._java("org.apache.hadoop.fs.Path")(path)
-
-    def _files(self, path: str) -> Any:
-        configuration = self.spark._jsparkSession.sessionState().newHadoopConf()
-        return self._hadoop(path).getFileSystem(configuration)
 
 
 def _by_path(path: str) -> str:

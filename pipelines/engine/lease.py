@@ -93,7 +93,7 @@ class _Lease:
         while True:
             etag = self._stored_etag()
             if etag is not None and etag != self._etag:
-                raise _already_running(self._layer, self._stored_holder())
+                raise already_running(self._layer, self._stored_holder())
             if (etag is None or time.monotonic() - self._seen_at >= EXPIRES_SECONDS) and self._put(etag):
                 break
             time.sleep(_POLL_SECONDS)
@@ -123,8 +123,7 @@ class _Lease:
         self._keeper.join(GIVES_UP_SECONDS)
         with contextlib.suppress(Py4JError):
             if not self._keeper.is_alive() and self._stored_etag() == self._etag:
-                files, path = self._lake.hadoop_files(self._path)
-                files.delete(path, False)
+                self._lake.remove(self._path)
 
     def _put(self, over: str | None) -> bool:
         """Write the lease where there is none, or over the one with this ETag; whether it is ours then."""
@@ -184,7 +183,8 @@ def _lost_the_race(error: Py4JJavaError) -> bool:
     return any(name in _class_of(error) for name in names) or "Status Code: 412" in str(error)
 
 
-def _already_running(layer: str, holder: str) -> ReelhouseError:
+def already_running(layer: str, holder: str) -> ReelhouseError:
+    """Another process writes the layer: `holder` tells which."""
     message = (
         f"another process writes the {layer} layer already: {holder}; stop it first, or let it do the work"
     )

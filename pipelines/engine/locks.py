@@ -16,7 +16,7 @@ from py4j.protocol import Py4JError
 
 from pipelines.config import is_folder
 from pipelines.engine.lake import Lake
-from pipelines.engine.lease import is_supported, lease_holder, leases
+from pipelines.engine.lease import already_running, is_supported, lease_holder, leases
 from pipelines.engine.storage_errors import unwritable
 from pipelines.errors import ReelhouseError
 
@@ -96,11 +96,7 @@ def _lock(path: Path, layer: str) -> Iterator[None]:
         raise unwritable(str(path.parent.parent), error) from error
     with file:
         if not _is_locked(file):
-            message = (
-                f"another process writes the {layer} layer already: {_told_in(file)}; stop it first, or "
-                "let it do the work"
-            )
-            raise ReelhouseError(message, code="already_running")
+            raise already_running(layer, _told_in(file))
         file.truncate(0)
         file.write(_this_process())
         file.flush()

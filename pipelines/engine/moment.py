@@ -8,9 +8,9 @@ from pyspark.sql import DataFrame
 
 from pipelines.declare import Table
 from pipelines.engine.batch import pins
-from pipelines.engine.checkpoint import last_batch
+from pipelines.engine.checkpoint import last_batch, sources
 from pipelines.engine.lake import Lake
-from pipelines.tables import OF_LAYER
+from pipelines.tables import OF_LAYER, READ_BY
 
 
 @dataclass(frozen=True)
@@ -38,3 +38,17 @@ class Moment:
     def read(self, table: Table) -> DataFrame:
         """The table at this moment."""
         return self.lake.read(table, self.versions.get(table.full_name))
+
+
+def gold_and_silver(lake: Lake) -> tuple[Moment, dict[Table, DataFrame], str | None]:
+    """Gold as its last batch left it, silver as far as that batch had come; and what hinders."""
+    moment, rows = Moment.of(lake, "gold"), {}
+    reached = {} if moment.batch is None else sources(lake, "gold", moment.batch)
+    for table in READ_BY["gold"]:
+        at = reached.get(table)
+        if at is None or not at.version:
+            return moment, {}, "gold is not compared: it has not read all of its sources yet"
+        if at.partly:
+            return moment, {}, "gold is not compared: it is in the middle of a commit of silver; try again"
+        rows[table] = lake.read(table, at.version - 1)
+    return moment, rows, None

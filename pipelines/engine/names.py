@@ -1,15 +1,17 @@
-"""The tables' names in the shared catalogue."""
+"""The tables' names in SQL: `<layer>.<name>`, in this session or in the shared catalogue."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from typing import Any
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from pipelines.config import Config
 from pipelines.declare import Table
-from pipelines.engine.lake import Lake
+from pipelines.engine.lake import Lake, literal
 from pipelines.errors import ReelhouseError
 
 
@@ -21,8 +23,9 @@ def register(lake: Lake, config: Config, tables: Iterable[Table]) -> list[Table]
     """
     made = [table for table in tables if lake.exists(table)]
     try:
-        lake.register(made)
-        elsewhere = [table for table in made if not lake.is_named(table)]
+        for table in made:
+            _register(lake, table)
+        elsewhere = [table for table in made if not _is_named(lake, table)]
     except (PySparkException, Py4JError) as error:
         if config.catalog.url is None:
             raise
@@ -35,6 +38,42 @@ def register(lake: Lake, config: Config, tables: Iterable[Table]) -> list[Table]
         )
         raise ReelhouseError(message, code="catalog_of_another_lake")
     return made
+
+
+def _register(lake: Lake, table: Table) -> None:
+    lake.spark.sql(f"CREATE DATABASE IF NOT EXISTS {table.layer}")
+    _name(lake, table)
+    if _is_named(lake, table) and _has_other_columns(lake, table):
+        lake.spark.sql(f"DROP TABLE IF EXISTS {table.full_name}")  # the files stay
+        _name(lake, table)
+
+
+def _name(lake: Lake, table: Table) -> None:
+    location = literal(lake.path(table))
+    lake.spark.sql(f"CREATE TABLE IF NOT EXISTS {table.full_name} USING DELTA LOCATION {location}")
+
+
+def _has_other_columns(lake: Lake, table: Table) -> bool:
+    """Whether the catalogue, which JDBC's clients ask for columns, tells others than the table has."""
+    found = _named(lake, table)
+    told, held = json.loads(found.schema().json()), lake.read(table).schema.jsonValue()
+    told, held = ({field["name"]: field for field in schema["fields"]} for schema in (told, held))
+    # A session's own catalogue tells none. A table that is the catalogue's would go with its files.
+    return bool(told) and told != held and found.tableType().name() == "EXTERNAL"
+
+
+def _is_named(lake: Lake, table: Table) -> bool:
+    """Whether this session's SQL finds this lake's table by its name, and not another's."""
+    _, path = lake.hadoop_files(lake.path(table))
+    found, own = _named(lake, table).location(), path.toUri()
+    # Without the scheme, which a folder's path may lack.
+    return (found.getAuthority(), found.getPath()) == (own.getAuthority(), own.getPath())
+
+
+def _named(lake: Lake, table: Table) -> Any:
+    """What the catalogue says of the table's name."""
+    session = lake.spark._jsparkSession.sessionState()
+    return session.catalog().getTableMetadata(session.sqlParser().parseTableIdentifier(table.full_name))
 
 
 def _failure(url: str, error: Exception) -> ReelhouseError:

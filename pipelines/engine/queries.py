@@ -50,7 +50,7 @@ class Running:
     """Records of each batch, where its step tells them: Spark counts a record once for each reading."""
 
     def taken(self) -> tuple[int, int]:
-        """Records and batches, once it has ended (by Spark's count the last ten, which it remembers)."""
+        """Records and batches, once it has ended (by Spark's count the last thousand, which it remembers)."""
         found = [p for p in self.query.recentProgress if p.numInputRows]
         return sum(self.told) or sum(p.numInputRows for p in found), len(found)
 

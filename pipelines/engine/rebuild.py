@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
-from types import MappingProxyType
 from typing import NamedTuple
 
 from pyspark.sql import DataFrame
@@ -26,26 +25,26 @@ class Begun(NamedTuple):
     since: str | None
     versions: dict[str, int]
     """Of silver's tables, by full name: what gold's stream had taken."""
-    written: Mapping[str, int] = MappingProxyType({})
-    """Versions of what it writes, by full name, before; an earlier release noted none."""
+    written: dict[str, int]
+    """Versions of what it writes, by full name, before."""
 
 
 def computed(
     lake: Lake,
     config: Config,
-    horizon: datetime | None = None,
+    settled: datetime | None = None,
     versions: Mapping[str, int] | None = None,
 ) -> dict[str, DataFrame]:
     """Every gold table and its state, computed from all of silver; by full name, nothing is written.
 
-    `horizon`: what is older is settled (UTC), where it is not the configured jitter before the clock.
+    `settled`: the horizon (UTC) where it is not the configured jitter before the clock.
     `versions` of silver's tables, by full name; None: as they are.
     """
     at = versions or {}
     actions, uploads = (lake.read(table, at.get(table.full_name)) for table in READ_BY["gold"])
     clock = playbacks.stream_clock(actions, config.stream.jitter_seconds)
-    if horizon is not None:
-        clock = clock.withColumn("horizon", F.lit(horizon))
+    if settled is not None:
+        clock = clock.withColumn("horizon", F.lit(settled))
     clock = clock.localCheckpoint()
     plays = playbacks.playbacks(actions, media_catalog.durations(uploads), clock).persist()
     return from_silver(actions, uploads, clock, plays)
@@ -65,13 +64,8 @@ def from_silver(
     }
 
 
-def rebuild(lake: Lake, config: Config, tables: Sequence[Table], since: date | None = None) -> None:
-    """Replace the tables' rows, each in one commit: readers see the former table until the new one is whole.
-
-    One that is cut off between them is finished by `finish`, before the stream goes on. Only rows with
-    `event_date` from `since` on when it is given. The stream of gold must have taken all of silver and must
-    not run. Raises UsageError (`not_rebuildable`, `no_dates`).
-    """
+def require_rebuildable(tables: Sequence[Table], since: date | None) -> None:
+    """Raise UsageError (`not_rebuildable`, `no_dates`) for a table that `rebuild` does not take."""
     for table in tables:
         if table not in GOLD:
             message = (
@@ -81,6 +75,15 @@ def rebuild(lake: Lake, config: Config, tables: Sequence[Table], since: date | N
         if since is not None and "event_date" not in table.column_names:
             message = f"{table.full_name} has no event_date for --from; leave --from out"
             raise UsageError(message, code="no_dates")
+
+
+def rebuild(lake: Lake, config: Config, tables: Sequence[Table], since: date | None = None) -> None:
+    """Replace the tables' rows, each in one commit: readers see the former table until the new one is whole.
+
+    One that is cut off between them is finished by `finish`, before the stream goes on. Only rows with
+    `event_date` from `since` on when it is given. The stream of gold must have taken all of silver and must
+    not run. `tables` are such as `require_rebuildable` lets pass.
+    """
     versions = {table.full_name: lake.version(table) for table in READ_BY["gold"]}
     written = {table.full_name: lake.version(table) for table in (*tables, *INTERNAL)}
     begun = Begun(list(map(_name, tables)), None if since is None else str(since), versions, written)
@@ -94,7 +97,7 @@ def finish(lake: Lake, config: Config, report: Callable[[str], None]) -> None:
     if begun is None:
         return
     targets = [table for table in (*GOLD, *INTERNAL) if table.full_name in begun.written]
-    if targets and all(lake.version(table) == begun.written[table.full_name] for table in targets):
+    if all(lake.version(table) == begun.written[table.full_name] for table in targets):
         lake.remove(_begun_file(lake))  # it had not come to write anything
     else:
         report(f"finishing the rebuild of {', '.join(begun.tables)}, which was cut off")
@@ -110,8 +113,8 @@ def unfinished(lake: Lake) -> Begun | None:
 def _write(lake: Lake, config: Config, begun: Begun) -> None:
     # Rows of playbacks that stay were settled by the horizon before: the stream must go on from that one.
     is_whole = playbacks.TABLE.full_name in begun.tables and begun.since is None
-    horizon = None if is_whole else state.horizon(lake.read(state.RECENT_ACTIONS))
-    frames = computed(lake, config, horizon, begun.versions)
+    settled = None if is_whole else horizon(lake.read(state.RECENT_ACTIONS))
+    frames = computed(lake, config, settled, begun.versions)
     for table in map(table_named, begun.tables):
         rows = frames[table.full_name]
         if begun.since is None:
@@ -124,6 +127,12 @@ def _write(lake: Lake, config: Config, begun: Begun) -> None:
         lake.overwrite(table, frames[table.full_name])
     lake.remove(_begun_file(lake))
     frames[playbacks.TABLE.full_name].unpersist()
+
+
+def horizon(recent: DataFrame) -> datetime | None:
+    """The horizon that the rows of `ops.recent_actions` remember (UTC); None: none."""
+    row = recent.agg(F.max("horizon")).first()
+    return None if row is None else row[0]
 
 
 def _begun_file(lake: Lake) -> str:

@@ -7,39 +7,28 @@ from pyspark.sql import functions as F
 
 from pipelines.declare import Table
 from pipelines.engine.batch import hold
-from pipelines.engine.checkpoint import sources
 from pipelines.engine.lake import Lake
-from pipelines.engine.moment import Moment
+from pipelines.engine.moment import gold_and_silver
+from pipelines.engine.rebuild import from_silver
 from pipelines.engine.reconcile import Finding
-from pipelines.gold import audience_daily, media_catalog, media_daily, playbacks
-from pipelines.silver import content_uploads, user_actions
+from pipelines.gold import playbacks
+from pipelines.tables import GOLD, READ_BY
 
 _MOST_KEYS = 5
 
 
 def reconcile_gold(lake: Lake) -> tuple[list[Finding], list[str]]:
     """What differs, and notes on what could not be compared; the plays' own times are not computed again."""
-    moment = Moment.of(lake, "gold")
-    if moment.batch is None:
-        return [], ["gold has not run yet"]
-    reached = sources(lake, "gold", moment.batch)
-    if any(offset.partly for offset in reached.values()):
-        return [], ["gold is in the middle of a commit of silver; compare it when `reelhouse run` is level"]
-    actions, uploads = (
-        lake.read(table, reached[table].version - 1) if table in reached and reached[table].version else None
-        for table in (user_actions.TABLE, content_uploads.TABLE)
-    )
-    if actions is None or uploads is None:
-        return [], ["gold has not read all of its sources yet"]
+    moment, silver, hindrance = gold_and_silver(lake)
+    if hindrance is not None:
+        return [], [hindrance]
+    actions, uploads = (silver[table] for table in READ_BY["gold"])
     plays = moment.read(playbacks.TABLE)
     findings = _plays(actions, plays)
-    expected = {
-        media_daily.TABLE: media_daily.media_daily(actions, plays),
-        audience_daily.TABLE: audience_daily.audience_daily(actions, plays),
-        media_catalog.TABLE: media_catalog.media_catalog(uploads, media_catalog.first_plays(plays)),
-    }
-    for table, rows in expected.items():
-        findings += _rows(table, rows, moment.read(table))
+    expected = from_silver(actions, uploads, playbacks.stream_clock(actions, 0), plays)
+    for table in GOLD:
+        if table is not playbacks.TABLE:
+            findings += _rows(table, expected[table.full_name], moment.read(table))
     return findings, []
 
 

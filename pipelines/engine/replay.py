@@ -84,7 +84,7 @@ def release_known(lake: Lake, config: Config, ids: SchemaIds) -> int:
     """
     waiting = lake.read(quarantine.TABLE).where(Wanted(_OF_REGISTRY).condition())
     counts = waiting.groupBy(framed_id().alias("id")).count()
-    asked = [row["id"] for row in counts.orderBy(F.desc("count")).limit(_MOST_IDS).collect()]
+    asked = [row["id"] for row in counts.orderBy(F.desc("count"), "id").limit(_MOST_IDS).collect()]
     if not any(isinstance(found, KnownSchema) for found in ids.meanings(asked).values()):
         return 0
     return sum(one.passing for one in _replayed(lake, config, Wanted(_OF_REGISTRY), ids))

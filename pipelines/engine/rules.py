@@ -99,6 +99,9 @@ def _days_of_news(lake: Lake, counted: Versions, now: Versions) -> set[date]:
         since = _commits(lake, table, counted.get(table.full_name), now[table.full_name])
         if since is None:
             days.update(_dates(lake.read(table).select("event_date")))
+            # A day that has gone with the table has counts.
+            before = lake.read(quality_results.TABLE).where(F.col("source") == _SOURCE)
+            days.update(_dates(before.where(F.col("table_name") == table.full_name).select("event_date")))
         else:
             commits += since
     if commits:

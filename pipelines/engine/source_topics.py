@@ -1,4 +1,4 @@
-"""The topics that bronze reads: which they are, and that they are those of the last start."""
+"""The topics that bronze reads: which they are, and that they are those of the last round."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 In lock-step, because on one machine streams that run side by side compete for the same cores, and every layer
 would be late. Each layer is a Structured Streaming query of its own, with its own checkpoint, so that layers
 can also run as applications of their own. A query is started for each round: that costs about as much as a
-trigger, and it makes new columns and contracts seen without a restart.
+trigger, and it makes new columns seen without a restart.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ Report = Callable[[str], None]
 """Called with a line for people."""
 
 _RETRY_SECONDS = 5.0
+_ENDED = "SparkContext was shut down"
 _ATTEMPTS = 4
 """How often a batch is taken at most in one turn (count), when each time something passing ended it."""
 _ROUNDS_BETWEEN_UPKEEP = 40
@@ -118,6 +119,8 @@ class Streams:
         if "bronze" in self._layers:
             self._require_same_topics(available_now)
         make_tables(self._lake, self._layers)
+        if "bronze" in self._layers and self._config.kafka.fail_on_data_loss:
+            expired.close(self._lake, self._config, self._report)
         self._has_finished_rebuild = False
         if "silver" in self._layers:
             settle(self._lake)
@@ -149,8 +152,8 @@ class Streams:
         try:
             records, batches = self._drained(total.layer)
         except (StreamingQueryException, ReelhouseError) as error:
-            if STOPPED in str(error):
-                return 0
+            if self._stop.is_set() and _ENDED in str(error):
+                return 0  # who stops a whole process group stops Spark as well: the batch is taken again
             failure = (
                 error
                 if isinstance(error, ReelhouseError)
@@ -170,7 +173,8 @@ class Streams:
             self._report(f"{total.layer}: {records:,} records in {seconds:.1f} s ({rate:,.0f}/s)")
             self._beside(total.layer, "the upkeep", lambda: self._look_after(total.layer))
         if total.layer == "silver" and self._config.registry.url:
-            self._asks_again.do(self._ask_again)
+            what = "the release of what waited for the registry"
+            self._beside("silver", what, lambda: self._asks_again.do(self._ask_again))
         if total.layer == "gold" and self._config.stream.rules_minutes:
             self._beside("gold", "the count of the rules", lambda: self._counts_rules.do(self._count_rules))
         return records
@@ -215,9 +219,6 @@ class Streams:
         return self._drain(layer)
 
     def _drain(self, layer: str) -> tuple[int, int]:
-        if layer == "bronze" and not answers(self._config):
-            servers = self._config.kafka.bootstrap_servers
-            raise StreamingQueryException(f"no broker answers at {servers}: TimeoutException")
         if layer == "bronze":
             # A topic may have joined, or have been made anew, since the last round.
             self._look_at_topics()
@@ -226,12 +227,16 @@ class Streams:
             expired.record(self._lake, self._config, self._report)
         running = self._queries.start(layer)
         query = running.query
-        while query.isActive:
-            query.awaitTermination(1)
-            # Bronze may stop anywhere: Spark's own sink is exactly once. The others end between batches.
-            if self._stop.is_set() and layer == "bronze":
-                query.stop()
-        query.awaitTermination()  # raises what it failed of
+        try:
+            while query.isActive:
+                query.awaitTermination(1)
+                # Bronze may stop anywhere: Spark's own sink is exactly once. The others end between batches.
+                if self._stop.is_set() and layer == "bronze":
+                    query.stop()
+            query.awaitTermination()  # raises what it failed of
+        except StreamingQueryException as error:
+            if STOPPED not in str(error):
+                raise
         if skips:
             expired.record(self._lake, self._config, self._report)
         return running.taken()

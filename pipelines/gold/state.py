@@ -5,7 +5,6 @@ Internal: no promise to users. Both are pure functions of silver, so `rebuild` m
 
 from __future__ import annotations
 
-from datetime import datetime
 from functools import cache
 
 from pyspark.sql import Column as SparkColumn
@@ -27,7 +26,6 @@ RECENT_ACTIONS = Table(
         Column("horizon", "timestamp", "Before it gold.playbacks was settled (UTC), the same in all rows."),
     ),
     keys=("event_id",),
-    internal=True,
 )
 COUNTED_ONCE = Table(
     layer="ops",
@@ -43,7 +41,6 @@ COUNTED_ONCE = Table(
     ),
     keys=("kind", "event_date", "user_id", "media_id", "first_at"),
     partition_cols=("kind",),
-    internal=True,
 )
 
 
@@ -55,12 +52,6 @@ def recent_actions(actions: DataFrame, playbacks: DataFrame, clock: DataFrame) -
         F.col("unsettled") | F.coalesce(F.col("occurred_at") >= F.col("horizon"), F.lit(False))
     )
     return kept.select(*RECENT_ACTIONS.column_names)
-
-
-def horizon(recent: DataFrame) -> datetime | None:
-    """The horizon that `recent`, the rows of the table, remembers (UTC); None: none."""
-    row = recent.agg(F.max("horizon")).first()
-    return None if row is None else row[0]
 
 
 def counted_once(actions: DataFrame) -> DataFrame:

@@ -133,6 +133,51 @@ def test_records_that_expire_while_a_backlog_is_read_are_recorded(
     assert lines.count(told) == 1
 
 
+def test_a_gap_that_a_killed_run_left_is_written_by_one_that_skips_nothing(
+    config: Config, spark: SparkSession
+) -> None:
+    """And what such runs read, and Kafka deletes later, is no gap for the next one that skips."""
+    kafka = config.kafka.model_copy(update={"fail_on_data_loss": False})
+    skipping, lake = config.model_copy(update={"kafka": kafka}), Lake.of(spark, config)
+    publish(config, range(5))
+    run(spark, skipping)
+    noted = Path(f"{lake.checkpoint('bronze')}-expired.json")
+    before = noted.read_text()
+    publish(config, range(5, 10))
+    _delete_before(config, 8)
+    run(spark, skipping)
+    noted.write_text(before)  # as if it had been killed before it looked
+    lake.spark.sql(f"DELETE FROM delta.`{lake.path(expired_records.TABLE)}`")
+    sender = producer(config, transactional_id="one")
+    sender.init_transactions()
+    lines: list[str] = []
+    for value in (b"x", b"y"):
+        sender.begin_transaction()
+        sender.send(config.kafka.topics.user_actions, value)
+        sender.commit_transaction()
+        run(spark, config, lines.append)
+    sender.close()
+    _delete_before(config, 13)
+    publish(config, range(2))
+    run(spark, skipping, lines.append)
+    rows = lake.read(expired_records.TABLE).collect()
+    assert [(row.first_offset, row.end_offset) for row in rows] == [(5, 8)]
+    assert sum("skipping" in line for line in lines) == 1
+
+
+def _delete_before(config: Config, offset: int) -> None:
+    with closing(admin(config)) as client:
+        client.delete_records({TopicPartition(config.kafka.topics.user_actions, 0): offset})
+
+
+def test_each_record_of_many_batches_is_counted(config: Config, spark: SparkSession) -> None:
+    publish(config, range(24))
+    stream = config.stream.model_copy(update={"max_records_per_batch": 2})
+    streams = Streams(spark, config.model_copy(update={"stream": stream}), ("bronze",), print)
+    (done,) = streams.run(available_now=True)
+    assert (done.records, done.batches) == (24, 12)
+
+
 def test_what_expires_after_it_was_read_is_no_gap(config: Config, spark: SparkSession) -> None:
     """Though an offset of it never had a record: the end of a producer's transaction."""
     place = TopicPartition(config.kafka.topics.user_actions, 0)

@@ -108,11 +108,9 @@ def _topic(pipelines: Path) -> None:
         (encoding, encoding + '    ratings: Encoding = "json"\n'),
     )
     typed = '        topics.system_events: "system-event",\n'
-    told = "        topics.system_events: told.system_events,\n"
     replaced(
         pipelines / "topics.py",
         (typed, typed + '        topics.ratings: "rating",\n'),
-        (told, told + "        topics.ratings: told.ratings,\n"),
     )
 
 

@@ -80,6 +80,9 @@ def test_a_verbs_help_has_an_example(arguments: tuple[str, ...]) -> None:
         (("--nonsense",), "no such option"),
         (("produce", "--rate", "0", "x.csv"), "invalid value for '--rate'"),
         (("produce", "x.txt"), "x.txt is of no known kind"),
+        # Before Spark starts, and gold's stream takes what silver holds.
+        (("rebuild", "user_actions"), "silver.user_actions cannot be rebuilt; the gold tables can: gold."),
+        (("rebuild", "gold.media_catalog", "--from", "2026-01-05"), "gold.media_catalog has no event_date"),
         (("produce", "missing.csv"), "there is no file missing.csv"),
         (
             ("--conf", "missing.toml", "broker", "status"),

@@ -149,6 +149,15 @@ def test_the_file_with_the_catalogues_password_is_its_owners_only_also_when_it_w
     assert file.stat().st_mode & 0o777 == 0o600
 
 
+def test_spark_conf_is_laid_over_and_what_delta_needs_stays(tmp_path: Path) -> None:
+    own = {"spark.sql.extensions": "x.Y", "spark.connect.grpc.binding.port": "1"}
+    catalog = {"url": "jdbc:derby:;databaseName=x"}
+    config = Config.model_validate({"catalog": catalog, "spark": {"conf": own}})
+    lines = spark_conf.write(config, tmp_path).read_text().splitlines()
+    assert "spark.sql.extensions x.Y,io.delta.sql.DeltaSparkSessionExtension" in lines
+    assert "spark.connect.grpc.binding.port 1" in lines
+
+
 @pytest.mark.parametrize("file", ["kubernetes/reelhouse.yaml", "kafka/strimzi.yaml"])
 def test_a_manifest_has_the_shape_that_its_operator_asks_for(file: str) -> None:
     for manifest in manifests(file):

@@ -173,6 +173,7 @@ def test_a_wrong_type_names_the_key_and_both_places(conf) -> None:
         ("broker.port = 70000", "broker.port"),
         ("limits.earliest_timestamp = '2000-01-01T00:00:00'", "limits.earliest_timestamp"),
         ("limits.earliest_timestamp = 'yesterday'", "limits.earliest_timestamp"),
+        ("limits.earliest_timestamp = '2000-01-01T00:00Z'", "limits.earliest_timestamp"),
         ("spark.conf = {a = 1}", "spark.conf.a"),
         ("broker.heap = 'much'", "broker.heap"),
     ],

@@ -116,3 +116,13 @@ def test_a_table_made_anew_is_counted_from_its_start(lake: Lake) -> None:
         _act(lake, "pause", datetime(2026, 2, 26, 12, minute))
     count_rules(lake)
     assert _pauses(lake, date(2026, 2, 28)) == [(1, 1)]
+
+
+def test_a_day_that_has_gone_with_its_table_is_taken_back(lake: Lake) -> None:
+    _act(lake, "pause", datetime(2026, 4, 6, 12))
+    count_rules(lake)
+    folder = Path(lake.path(user_actions.TABLE))
+    folder.rename(folder.with_name("gone_user_actions"))
+    lake.create([user_actions.TABLE])
+    count_rules(lake)
+    assert _pauses(lake, date(2026, 4, 6)) == [(1, 1), (0, 0)]

@@ -14,10 +14,12 @@ from pyspark.sql import functions as F
 
 from pipelines.config import Config
 from pipelines.contracts import avro, protobuf
+from pipelines.contracts.encode import Encoder
 from pipelines.contracts.load import Contract, contracts, event_types, kind_of
 from pipelines.contracts.schema_ids import Meanings, UnknownId
 from pipelines.contracts.times import LATEST_RECORD, format_time, parse_time
 from pipelines.engine.sorting import EVENTS, Sorted, sort_out
+from pipelines.event_files import Record
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -263,11 +265,21 @@ def test_the_binary_examples_are_the_json_ones(event_type: str, version: int) ->
         protobuf.read(cut_off.with_suffix(".pb").read_bytes(), contract)
 
 
-def test_garbage_with_many_ids_hides_no_schema(spark: SparkSession) -> None:
+def test_a_version_told_as_a_float_is_encoded_as_that_version() -> None:
+    encode = Encoder(("avro",), {"t": "user-action"}, None)
+    found = encode(Record("t", None, json.dumps({**PLAY, "schemaVersion": 2.0}).encode()))
+    assert encode.left == 0
+    assert dict(found.headers or ())["schema-version"] == b"2"
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_garbage_with_many_ids_hides_no_schema(spark: SparkSession, count: int) -> None:
+    """Not even one that is as rare: a registry's numbers are small."""
     prefixes = (b"\0" + struct.pack(">I", 1000 + number) for number in range(2000))
     garbage = [Encoded(TOPICS["user-action"], prefix + b"garbage") for prefix in prefixes]
-    good = [encoded(PLAY, "user-action", 2, "framed avro")] * 3
-    assert rows_of(sorted_out(spark, [*garbage, *good]), "user-action").keys() == {2000, 2001, 2002}
+    good = [encoded(PLAY, "user-action", 2, "framed avro")] * count
+    found = rows_of(sorted_out(spark, [*garbage, *good]), "user-action")
+    assert found.keys() == {*range(2000, 2000 + count)}
 
 
 def test_a_record_of_no_time_is_held(spark: SparkSession) -> None:

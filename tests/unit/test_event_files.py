@@ -61,9 +61,23 @@ def test_an_envelope_in_csv_keeps_its_texts(tmp_path: Path, text: str) -> None:
         ("a.csv", b"userId,action,device,device.platform\nu,play,,tv\nu,play,phone,tv\n", 3, "device"),
         ("a.csv", b"userId,action,device.platform,device\nu,play,tv,phone\n", 2, "device"),
         ("a.csv", b"userId,action,a,a.b.c\nu,play,1,2\n", 2, "gives a as a whole and in its parts"),
+        ("a.csv", b'userId,action,a\nu,play,"[""\\ud800""]"\n', 2, "cannot be written as JSON"),
     ],
 )
 def test_an_odd_event_is_located(tmp_path: Path, name: str, content: bytes, where: int, told: str) -> None:
     with pytest.raises(ReelhouseError, match=rf"{name}, line {where}: the event .*{told}") as caught:
         records(tmp_path / name, content)
     assert caught.value.code == "event_unreadable"
+
+
+def test_a_cell_of_thousands_of_brackets_is_text(tmp_path: Path) -> None:
+    text = "[" * 100_000
+    (found,) = records(tmp_path / "e.csv", f"userId,action,a\nu,play,{text}\n".encode())
+    assert json.loads(found.value or b"")["a"] == text
+
+
+def test_a_column_that_json_has_no_value_for_is_located(tmp_path: Path) -> None:
+    rows = pa.table({"userId": ["u"], "action": ["play"], "a": pa.array([1], pa.time32("s"))})
+    parquet.write_table(rows, tmp_path / "e.parquet")
+    with pytest.raises(ReelhouseError, match=r"e\.parquet.*1: the event cannot be written as JSON"):
+        list(read_records(tmp_path / "e.parquet", Topics()))

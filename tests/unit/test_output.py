@@ -17,6 +17,11 @@ def test_a_table_gives_the_terminal_no_commands(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.splitlines()[-1] == r"\x1b[31mred\x0d\n\x9b2J\ud800"
 
 
+def test_what_is_no_finite_number_is_text_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    show(("a", "b"), [(float("nan"), [1.5, float("-inf")])], "json")
+    assert capsys.readouterr().out == '{"a": "NaN", "b": [1.5, "-Infinity"]}\n'
+
+
 @pytest.mark.parametrize("severity", ["error", "warn"])
 def test_junit_is_xml_whatever_the_example_holds(tmp_path: Path, severity: str) -> None:
     examples = {"\x01bad <é>": r"\x01bad <é>", "\ud800\ufffe": r"\ud800\ufffe"}
