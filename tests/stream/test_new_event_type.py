@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from checkout import copied, reelhouse, replaced
 from embedded_broker import broker_config
 
 from pipelines import broker
+from pipelines.engine.lake import Lake
+from pipelines.silver import quarantine
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 pytestmark = pytest.mark.stream
 _FIELDS = {"userId": "The viewer.", "mediaId": "The media.", "timestamp": "When it happened."}
@@ -114,7 +120,7 @@ def _topic(pipelines: Path) -> None:
     )
 
 
-def test_a_rating_event_comes_to_silver(tmp_path: Path) -> None:
+def test_a_rating_event_comes_to_silver(spark: SparkSession, tmp_path: Path) -> None:
     config = broker_config(tmp_path, partitions=1)
     # The broker is started by this checkout, which knows no such topic: it stands in another one's place.
     topics = config.kafka.topics.model_copy(update={"notifications": "media.ratings"})
@@ -137,7 +143,8 @@ def test_a_rating_event_comes_to_silver(tmp_path: Path) -> None:
         query = "SELECT user_id, media_id, stars, length(event_id) FROM silver.ratings ORDER BY stars"
         rows = reelhouse(checkout, config, "sql", "--format", "csv", query).splitlines()
         assert rows[1:] == ["u,m,1.000000,64", "u,m,2.500000,64", "u,m,3.000000,64"]
-        listed = json.loads(reelhouse(checkout, config, "quarantine", "list", "--format", "json"))
-        assert (listed["event_type"], listed["code"], listed["field"]) == ("rating", "out_of_range", "stars")
+        (held,) = Lake.of(spark, config).read(quarantine.TABLE).select("event_type", "reasons").collect()
+        reasons = [(reason.code, reason.field) for reason in held.reasons]
+        assert (held.event_type, reasons) == ("rating", [("out_of_range", "stars")])
     finally:
         broker.stop(config)

@@ -20,6 +20,7 @@ from lake_rows import CutOffLake, assert_gold_is, assert_gold_is_rebuilt, rows_o
 from py4j.java_gateway import JavaObject
 
 from pipelines import broker
+from pipelines.cli.main import main
 from pipelines.config import Config
 from pipelines.engine.lake import Lake
 from pipelines.engine.rebuild import computed, rebuild
@@ -191,7 +192,9 @@ def test_a_topic_that_is_missing_is_named(ran: Ran) -> None:
 
 
 @pytest.mark.usefixtures("quiet_java")
-def test_the_commands_show_it(ran: Ran) -> None:
+def test_the_commands_show_it(
+    ran: Ran, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     conf = ran.folder / "conf.toml"
     conf.write_text(
         f'[storage]\nroot = "{ran.lake.root}"\n[kafka]\nbootstrap_servers = "'
@@ -218,9 +221,11 @@ def test_the_commands_show_it(ran: Ran) -> None:
     assert " INFO " in described.stderr
     assert "playback_id" in described.stdout
     assert f"rows: {ran.counts['rows']['playbacks']}" in described.stdout
-    status = reelhouse("status", "--json")
-    shown = json.loads(status.stdout)
-    assert status.returncode == 0, status.stderr
+    monkeypatch.setenv("REELHOUSE_STORAGE__ROOT", ran.lake.root)
+    monkeypatch.setenv("REELHOUSE_KAFKA__BOOTSTRAP_SERVERS", ran.config.kafka.bootstrap_servers)
+    capsys.readouterr()
+    assert main(["status", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
     assert shown["healthy"]
     assert {name: stream["lag_records"] for name, stream in shown["streams"].items()} == dict.fromkeys(
         LAYERS, 0
@@ -231,9 +236,8 @@ def test_the_commands_show_it(ran: Ran) -> None:
     assert shown["tables"]["gold.playbacks"]["rows"] == ran.counts["rows"]["playbacks"]
     with pytest.raises(KeyboardInterrupt):
         rebuild(CutOffLake(ran.lake.spark, ran.lake.root), ran.config, [audience_daily.TABLE])
-    rebuilt = reelhouse("rebuild", "gold.playbacks", "gold.media_daily", "--from", "2026-01-06")
-    assert rebuilt.returncode == 0, rebuilt.stderr
-    assert "finishing the rebuild of gold.audience_daily, which was cut off" in rebuilt.stderr
+    assert main(["rebuild", "gold.playbacks", "gold.media_daily", "--from", "2026-01-06"]) == 0
+    assert "finishing the rebuild of gold.audience_daily, which was cut off" in capsys.readouterr().err
     assert_gold_is(ran.lake, ran.folder)
     unknown = reelhouse("tables", "gold.playback")
     assert unknown.returncode == 2

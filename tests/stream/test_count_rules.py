@@ -19,6 +19,7 @@ from pipelines.tables import GOLD, SILVER
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+pytestmark = pytest.mark.stream
 INGESTED = datetime(2026, 1, 1)
 """Of all rows: long before the rules are counted, as what quarantine has released."""
 
