@@ -1,4 +1,4 @@
-"""The Spark session that all tests of this process share, and how Java runs in it and in what they start."""
+"""The Spark session that all tests of this process share, and the Java of those that they start."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _JAVA_OPTIONS = "JDK_JAVA_OPTIONS"
+_GIVEN = os.environ.get(_JAVA_OPTIONS, "")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_java() -> Iterator[None]:
-    """Java of tests lives for seconds, or has ever other plans: compiling for long runs is a third of it."""
+    """Java in the processes that tests start lives for seconds: compiling for long runs is a third of it."""
     # It would take a fifth of the usual room for what is compiled: full of Spark and S3A, a write fails.
     quick = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(_JAVA_OPTIONS, f"{os.environ.get(_JAVA_OPTIONS, '')} {quick}")
+        patch.setenv(_JAVA_OPTIONS, f"{_GIVEN} {quick}")
         yield
 
 
@@ -41,9 +42,11 @@ def quiet_java(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def spark(quick_java: None) -> Iterator[SparkSession]:
+def spark() -> Iterator[SparkSession]:
     from pipelines.session import open_session
 
-    session = open_session(Config(), "tests")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(_JAVA_OPTIONS, _GIVEN)  # this one lives for minutes
+        session = open_session(Config(), "tests")
     yield session
     session.stop()

@@ -46,8 +46,9 @@ def backtest_gold(
     moment, silver, hindrance = gold_and_silver(lake)
     if hindrance is not None:
         return [], [], [hindrance]
-    types = {table: event_type for event_type, (table, _) in EVENTS.items()}
-    rows = {table.full_name: _changed(found, types[table], held) for table, held in silver.items()}
+    types = {table.full_name: event_type for event_type, (table, _) in EVENTS.items()}
+    taken = {table.full_name: held for table, held in silver.items()}
+    rows = {name: _changed(found, types[name], held) for name, held in taken.items()}
     # Gold's own: the jitter may be another by now, and gold's horizon moves with its batches only.
     settled = horizon(moment.read(state.RECENT_ACTIONS))
     frames = computed(_With(lake.spark, lake.root, rows), config, settled)

@@ -84,7 +84,9 @@ def as_declared(frame: DataFrame, table: Table) -> DataFrame:
     held = frame.columns
     if held == table.column_names:
         return frame
-    told = ((c.name if c.name in held else f"CAST(NULL AS {c.type}) AS `{c.name}`") for c in table.columns)
+    told = (
+        f"`{c.name}`" if c.name in held else f"CAST(NULL AS {c.type}) AS `{c.name}`" for c in table.columns
+    )
     return frame.selectExpr(*told)
 
 
