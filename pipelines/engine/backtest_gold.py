@@ -47,8 +47,7 @@ def backtest_gold(
     if hindrance is not None:
         return [], [], [hindrance]
     types = {table.full_name: event_type for event_type, (table, _) in EVENTS.items()}
-    taken = {table.full_name: held for table, held in silver.items()}
-    rows = {name: _changed(found, types[name], held) for name, held in taken.items()}
+    rows = {t.full_name: _changed(found, types[t.full_name], held) for t, held in silver.items()}
     # Gold's own: the jitter may be another by now, and gold's horizon moves with its batches only.
     settled = horizon(moment.read(state.RECENT_ACTIONS))
     frames = computed(_With(lake.spark, lake.root, rows), config, settled)

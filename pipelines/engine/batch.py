@@ -28,7 +28,7 @@ class Pins(NamedTuple):
     versions: dict[str, int]
     """Of the tables, by full name, before the batch."""
     settings: dict[str, Any]
-    """Of the configuration, what its results depend on; an earlier release noted none."""
+    """Of the configuration, what its results depend on."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class Batch:
 def _versions(lake: Lake, layer: str, batch_id: int) -> dict[str, int]:
     """What the layer writes, as it is; what it reads, as far as the batch has come, which may be behind."""
     found = {table.full_name: lake.version(table) for table in _PINNED[layer]}
-    for table, reached in sources(lake, layer, batch_id).items():
-        if table.full_name in found:
+    if layer == "gold":  # silver's step reads nothing of bronze but its batch
+        for table, reached in sources(lake, layer, batch_id).items():
             found[table.full_name] = reached.version if reached.partly else max(0, reached.version - 1)
     return found
 

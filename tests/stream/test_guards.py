@@ -64,6 +64,11 @@ def run(spark: SparkSession, config: Config, report: Callable[[str], None] = pri
     Streams(spark, config, ("bronze",), report).run(available_now=True)
 
 
+def delete_before(config: Config, offset: int) -> None:
+    with closing(admin(config)) as client:
+        client.delete_records({TopicPartition(config.kafka.topics.user_actions, 0): offset})
+
+
 def offsets(spark: SparkSession, config: Config) -> list[int]:
     rows = Lake.of(spark, config).read(events.TABLE).select("offset").collect()
     return sorted(row.offset for row in rows)
@@ -75,9 +80,7 @@ def test_expired_records_stop_the_stream_and_skipping_them_is_recorded(
     publish(config, range(10))
     run(spark, config)
     publish(config, range(10, 20))
-    client = admin(config)
-    client.delete_records({TopicPartition(config.kafka.topics.user_actions, 0): 15})
-    client.close()
+    delete_before(config, 15)
     with pytest.raises(ReelhouseError, match="fail_on_data_loss") as stopped:
         run(spark, config)
     assert stopped.value.code == "offsets_expired"
@@ -87,8 +90,7 @@ def test_expired_records_stop_the_stream_and_skipping_them_is_recorded(
     lines: list[str] = []
     # Starts that end before their batch, while more expires.
     expired.record(lake, config, lines.append)
-    with closing(admin(config)) as client:
-        client.delete_records({TopicPartition(config.kafka.topics.user_actions, 0): 17})
+    delete_before(config, 17)
     kafka = config.kafka.model_copy(update={"fail_on_data_loss": False})
     for _ in range(2):  # a second run skips nothing, and records nothing
         run(spark, config.model_copy(update={"kafka": kafka}), lines.append)
@@ -115,8 +117,7 @@ def test_records_that_expire_while_a_backlog_is_read_are_recorded(
 
     def expire() -> None:
         until(Path(lake.checkpoint("bronze"), "commits", "1").exists, 60)
-        with closing(admin(config)) as client:
-            client.delete_records({place: 300})
+        delete_before(config, 300)
 
     with ThreadPoolExecutor(1) as pool:
         expiring = pool.submit(expire)
@@ -144,7 +145,7 @@ def test_a_gap_that_a_killed_run_left_is_written_by_one_that_skips_nothing(
     noted = Path(f"{lake.checkpoint('bronze')}-expired.json")
     before = noted.read_text()
     publish(config, range(5, 10))
-    _delete_before(config, 8)
+    delete_before(config, 8)
     run(spark, skipping)
     noted.write_text(before)  # as if it had been killed before it looked
     lake.spark.sql(f"DELETE FROM delta.`{lake.path(expired_records.TABLE)}`")
@@ -157,17 +158,12 @@ def test_a_gap_that_a_killed_run_left_is_written_by_one_that_skips_nothing(
         sender.commit_transaction()
         run(spark, config, lines.append)
     sender.close()
-    _delete_before(config, 13)
+    delete_before(config, 13)
     publish(config, range(2))
     run(spark, skipping, lines.append)
     rows = lake.read(expired_records.TABLE).collect()
     assert [(row.first_offset, row.end_offset) for row in rows] == [(5, 8)]
     assert sum("skipping" in line for line in lines) == 1
-
-
-def _delete_before(config: Config, offset: int) -> None:
-    with closing(admin(config)) as client:
-        client.delete_records({TopicPartition(config.kafka.topics.user_actions, 0): offset})
 
 
 def test_each_record_of_many_batches_is_counted(config: Config, spark: SparkSession) -> None:
@@ -192,8 +188,7 @@ def test_what_expires_after_it_was_read_is_no_gap(config: Config, spark: SparkSe
     changed = config.model_copy(update={"kafka": kafka})
     run(spark, changed)
     assert offsets(spark, config) == [0, 2, 3]
-    with closing(admin(config)) as client:
-        client.delete_records({place: 3})
+    delete_before(config, 3)
     run(spark, changed)
     assert Lake.of(spark, config).read(expired_records.TABLE).isEmpty()
 
@@ -207,8 +202,7 @@ def test_what_a_killed_run_had_written_is_no_gap(config: Config, spark: SparkSes
     for file in Path(lake.checkpoint("bronze"), "commits").glob("*1"):
         file.unlink()
     publish(config, range(10, 15))
-    with closing(admin(config)) as client:
-        client.delete_records({TopicPartition(config.kafka.topics.user_actions, 0): 12})
+    delete_before(config, 12)
     kafka = config.kafka.model_copy(update={"fail_on_data_loss": False})
     run(spark, config.model_copy(update={"kafka": kafka}))
     assert offsets(spark, config) == [*range(10), *range(12, 15)]
