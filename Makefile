@@ -5,8 +5,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The stamps hold the time of the last setup: it is skipped until one of the files it depends on changes.
 PACKAGES := $(VENV)/.packages-stamp
-# It compiles at once, not well: a quarter less time in four minutes of tests.
-QUICK_JAVA := -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo notebooks test test-fast lint format docs bench wheel lock clean
@@ -43,7 +41,7 @@ test: lint ## Lint, and run every test
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: setup ## Run the tests that need no broker, no cluster and no kills
-	@JDK_JAVA_OPTIONS="$(QUICK_JAVA)" $(BIN)/python -m pytest -n 2 --dist loadfile -m "not cluster and not chaos and not stream"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not cluster and not chaos and not stream"
 
 lint: setup ## ruff, mypy and the import contracts
 	@$(BIN)/ruff check .

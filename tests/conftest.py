@@ -42,11 +42,13 @@ def quiet_java(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def spark() -> Iterator[SparkSession]:
+def spark(request: pytest.FixtureRequest) -> Iterator[SparkSession]:
     from pipelines.session import open_session
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(_JAVA_OPTIONS, _GIVEN)  # this one lives for minutes
+        # With the streams' tests it lives for half an hour, in which compiling well pays; else for minutes.
+        if any(item.get_closest_marker("stream") for item in request.session.items):
+            patch.setenv(_JAVA_OPTIONS, _GIVEN)
         session = open_session(Config(), "tests")
     yield session
     session.stop()
