@@ -38,7 +38,7 @@ notebooks: setup ## Run the notebooks on the lake of the demo, into .work/notebo
 	@$(BIN)/jupyter execute --inplace .work/notebooks/*.ipynb
 
 test: lint ## Lint, and run every test
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## Run the tests that need no broker, no cluster and no kills
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not cluster and not chaos and not stream"

@@ -73,6 +73,10 @@ _OWN = {
     "spark.buffer.pageSize": "2m",
     # Plans repeat from batch to batch: keep what was compiled for them.
     "spark.sql.codegen.cache.maxEntries": "2000",
+    # Spark would keep up to 1,024 threads of 0.1 MB for each of these, of which a few are at work.
+    "spark.sql.shuffleExchange.maxThreadThreshold": "32",
+    "spark.sql.resultQueryStage.maxThreadThreshold": "32",
+    "spark.sql.broadcastExchange.maxThreadThreshold": "32",
     # Records in doubt may be large: few of them at a time go to the referee.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "2000",
     # Where in Python an expression was made: three more calls of Java for each, half a second in a round.
@@ -137,6 +141,8 @@ def open_session(config: Config, name: str, *, with_catalog: bool = False) -> Sp
     if found is not None:
         return found
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    # What is freed stays with the arena of its thread: few of them, for Java and the workers of Python.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     if _is_alone(config):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     # Python shows and takes Spark's times in the zone of the process: make it UTC, as the session's is.

@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
@@ -72,6 +73,14 @@ class Queries:
         writer = self._bronze() if layer == "bronze" else self._stepped(layer, told)
         writer = writer.queryName(layer).option("checkpointLocation", self._lake.checkpoint(layer))
         return Running(writer.trigger(availableNow=True).start(), told)
+
+    def close_ended(self) -> None:
+        """Close the connections by which ended queries have called their steps.
+
+        Py4J opens one for each and keeps it, with a socket on either side and a thread of Python, for ever.
+        """
+        gateway: Any = self._spark.sparkContext._gateway
+        gateway.java_gateway_server.getCallbackClient().periodicCleanup()
 
     def _bronze(self) -> DataStreamWriter:
         kafka, stream = self._config.kafka, self._config.stream

@@ -47,13 +47,12 @@ _ROUNDS_BETWEEN_UPKEEP = 40
 
 
 @dataclass
-class Round:
-    """What one turn of a layer did."""
+class Taken:
+    """What a layer's stream has taken in a run."""
 
     layer: str
     records: int = 0
     batches: int = 0
-    seconds: float = 0.0
 
 
 class _Every:
@@ -83,7 +82,7 @@ class Streams:
         self._lake = Lake.of(spark, config)
         self._ids = SchemaIds(config)
         self._asks_again = _Every(config.registry.retry_seconds)
-        self._counts_rules = _Every(config.stream.rules_minutes * 60)
+        self._rules_due = _Every(config.stream.rules_minutes * 60)
         # Rounds that took something, counted on from the batches of the processes before.
         self._rounds: dict[str, int] = {}
         self._has_finished_rebuild = False
@@ -96,7 +95,7 @@ class Streams:
         """Ask `run` to end after the running batch."""
         self._stop.set()
 
-    def run(self, available_now: bool) -> list[Round]:
+    def run(self, available_now: bool) -> list[Taken]:
         """Run until `stop`, or with `available_now` until what is there now is in every layer.
 
         Exactly once into every table, whenever this process ends. Raises ReelhouseError (`already_running`,
@@ -105,9 +104,10 @@ class Streams:
         """
         with only_writer(self._lake, self._layers, self._report), _cheap_collections():
             self._prepare(available_now)
-            totals = {layer: Round(layer) for layer in self._layers}
+            totals = {layer: Taken(layer) for layer in self._layers}
             while not self._stop.is_set():
                 done = sum(self._turn(totals[layer], available_now) for layer in self._layers)
+                self._queries.close_ended()
                 gc.collect()
                 if available_now:
                     break
@@ -141,7 +141,7 @@ class Streams:
                     raise
                 self._wait_for_broker(str(error))
 
-    def _turn(self, total: Round, available_now: bool) -> int:
+    def _turn(self, total: Taken, available_now: bool) -> int:
         """One round of a layer; returns the records it took."""
         if self._stop.is_set():
             return 0
@@ -168,7 +168,6 @@ class Streams:
         seconds = time.monotonic() - began
         if records:
             total.records, total.batches = total.records + records, total.batches + batches
-            total.seconds += seconds
             rate = records / seconds
             self._report(f"{total.layer}: {records:,} records in {seconds:.1f} s ({rate:,.0f}/s)")
             self._beside(total.layer, "the upkeep", lambda: self._look_after(total.layer))
@@ -176,11 +175,9 @@ class Streams:
             what = "the release of what waited for the registry"
             self._beside("silver", what, lambda: self._asks_again.do(self._ask_again))
         if total.layer == "gold" and self._config.stream.rules_minutes:
-            self._beside("gold", "the count of the rules", lambda: self._counts_rules.do(self._count_rules))
+            what = "the count of the rules"
+            self._beside("gold", what, lambda: self._rules_due.do(lambda: count_rules(self._lake)))
         return records
-
-    def _count_rules(self) -> None:
-        count_rules(self._lake)
 
     def _beside(self, layer: str, what: str, work: Callable[[], object]) -> None:
         """Do what the streams can do without: a failure is told, and they go on."""

@@ -500,6 +500,9 @@ def test_a_topic_that_is_left_out_is_told_as_such(key: str, config: Config, spar
 
 def test_a_broker_that_comes_back_empty_is_refused(config: Config, spark: SparkSession) -> None:
     """In the midst of a run, which had waited for it."""
+    # In the midst of a question Kafka's client would ask on for a minute, and Spark three times.
+    options = {"default.api.timeout.ms": "5000", "request.timeout.ms": "5000"}
+    config = config.model_copy(update={"kafka": config.kafka.model_copy(update={"options": options})})
     publish(config, range(3))
     told: list[str] = []
     streams = Streams(spark, config, ("bronze",), told.append)
@@ -508,8 +511,7 @@ def test_a_broker_that_comes_back_empty_is_refused(config: Config, spark: SparkS
         try:
             until(lambda: any("3 records" in line for line in told), seconds=120)
             broker.stop(config)
-            # In the midst of a question Kafka's client asks on for a minute, and Spark three times.
-            until(lambda: any("waiting for it" in line for line in told), seconds=300)
+            until(lambda: any("waiting for it" in line for line in told), seconds=120)
             shutil.rmtree(config.broker.dir)
             broker.start(config)
             publish(config, range(3, 9))

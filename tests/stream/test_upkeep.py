@@ -1,16 +1,17 @@
-"""A table's log is cut, and every stream still finds what it has yet to read."""
+"""What would grow with the rounds: a table's log, which streams have yet to read, and connections to Java."""
 
 from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from embedded_broker import running_broker
+from embedded_broker import running_broker, until
 
 from pipelines.bronze import events
 from pipelines.config import Config
@@ -64,6 +65,19 @@ def test_a_log_is_cut_behind_the_stream_that_reads_it(spark: SparkSession, tmp_p
         bronze.run(available_now=True)
         assert silver.run(available_now=True)[0].records == 1
         assert lake.read(user_actions.TABLE).count() == lake.read(events.TABLE).count() == 15
+
+
+def test_a_round_leaves_no_thread_behind(spark: SparkSession, tmp_path: Path) -> None:
+    """Nor the two sockets that it reads from: a process may have some thousand of them, a day some ten."""
+    with running_broker(tmp_path, partitions=1) as config:
+        streams = Streams(spark, config, ["bronze", "silver"], print)
+        _publish(config, 0)
+        streams.run(available_now=True)
+        threads = threading.active_count()
+        for number in (1, 2):
+            _publish(config, number)
+            assert [taken.records for taken in streams.run(available_now=True)] == [1, 1]
+        until(lambda: threading.active_count() <= threads, seconds=20)
 
 
 def test_every_table_has_its_turn_whichever_process_the_rounds_are_of(
