@@ -50,7 +50,7 @@ def _silver_and_ledger(config: Config, root: Path) -> tuple[float, float]:
 
     def commits() -> None:
         for _ in range(_COMMITS):
-            lake.append(ledger.TABLE, ledger.rows(spark, first))
+            lake.append(ledger.TABLE, lake.frame(ledger.TABLE, first))
 
     return silver, _processor_seconds(commits) / _COMMITS * batches
 

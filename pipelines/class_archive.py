@@ -82,7 +82,7 @@ def _record() -> None:
         }
         rows = [(None, v.encode(), topic, 0, 0, now, None, now) for topic, v in values.items()]
         lake.create([events.TABLE])
-        lake.append(events.TABLE, spark.createDataFrame(rows, events.TABLE.schema()))
+        lake.append(events.TABLE, lake.frame(events.TABLE, rows))
         Streams(spark, config, ("silver", "gold"), lambda _: None).run(available_now=True)
         gateway: Any = spark.sparkContext._gateway
         spark.stop()

@@ -189,11 +189,11 @@ class Stream(_Section):
     """How the streams cut and pace their batches."""
 
     max_records_per_batch: int = Field(1_000_000, ge=1)
-    """Most Kafka records that one batch takes (count, over all partitions)."""
+    """Most Kafka records that one batch of bronze takes (count, over all partitions); later layers' about."""
     poll_seconds: float = Field(0.2, ge=0)
     """Pause before looking for new records when there were none (seconds)."""
     rules_minutes: float = Field(10, ge=0)
-    """How often the playback rules are counted, on the days of new events (minutes); 0: never."""
+    """How often the tables' rules are counted, on the days whose rows have changed (minutes); 0: never."""
     jitter_seconds: int = Field(120, ge=0)
     """Disorder among events that is expected as normal (seconds); later ones are still counted.
 

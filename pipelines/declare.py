@@ -100,11 +100,11 @@ class Table:
 
     def schema(self) -> StructType:
         """Spark's schema, with comments; every column nullable, as Delta readers see appended files."""
-        from pyspark.sql.types import StructType, _parse_datatype_string
+        from pyspark.sql.types import DataType, StructType
 
         fields = StructType()
         for column in self.columns:
-            kind = _parse_datatype_string(column.type)
+            kind = DataType.fromDDL(column.type)
             fields = fields.add(column.name, kind, True, {"comment": column.comment})
         return fields
 

@@ -1,4 +1,4 @@
-"""Kafka clients built from the configuration, for everything outside Spark."""
+"""Kafka clients built from the configuration, and the options of Spark's own."""
 
 from __future__ import annotations
 

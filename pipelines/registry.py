@@ -28,20 +28,6 @@ _HEADERS = {
 }
 
 
-class UnknownSchemaError(ReelhouseError):
-    """The registry answered, and has no schema of this id that we can read."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, code="unknown_schema_id")
-
-
-class RegistryUnavailableError(ReelhouseError):
-    """The registry does not answer, does not let us in, or is none: the id may exist all the same."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, code="registry_unavailable")
-
-
 class SchemaRefusedError(ReelhouseError):
     """The registry does not accept a schema: it is broken, or incompatible with the subject's others."""
 
@@ -75,27 +61,27 @@ class Registry:
         return cls(settings)
 
     def schema(self, schema_id: int) -> Registered:
-        """The schema of an id. Raises UnknownSchemaError or RegistryUnavailableError."""
+        """The schema of an id. Raises ReelhouseError (`unknown_schema_id`, `registry_unavailable`)."""
         # Ids are Java's int; a registry that is asked for another says only that there is no such page.
         if not 0 <= schema_id <= _LARGEST_ID:
-            raise UnknownSchemaError(f"{schema_id} is no id of a schema registry; correct the producer")
+            raise _unknown(f"{schema_id} is no id of a schema registry; correct the producer")
         status, answer = self._ask("GET", f"/schemas/ids/{schema_id}")
         if status == 404 and answer.get("error_code") == _SCHEMA_NOT_FOUND:
             message = f"the schema registry {self._name} has no schema {schema_id}; register it, or correct"
-            raise UnknownSchemaError(f"{message} the producer")
+            raise _unknown(f"{message} the producer")
         # Confluent leaves the type out for Avro.
         kind, text = answer.get("schemaType") or "AVRO", answer.get("schema")
         if status != 200 or not isinstance(text, str):
             raise self._unexpected(status, answer)
         if kind not in KINDS:
             message = f"schema {schema_id} of the schema registry {self._name} is of the type {kind}"
-            raise UnknownSchemaError(f"{message}; use one of {', '.join(KINDS)}")
+            raise _unknown(f"{message}; use one of {', '.join(KINDS)}")
         return Registered(kind, text)
 
     def register(self, subject: str, kind: str, text: str) -> int:
         """The id of a schema (`kind` of KINDS), registered under the subject unless it is there already.
 
-        Raises SchemaRefusedError or RegistryUnavailableError.
+        Raises SchemaRefusedError, or ReelhouseError (`registry_unavailable`).
         """
         body = {"schemaType": kind, "schema": text}
         status, answer = self._ask("POST", f"/subjects/{quote(subject, safe='')}/versions", body)
@@ -110,7 +96,10 @@ class Registry:
         return found
 
     def accept_any(self, subject: str) -> None:
-        """Have the registry compare the subject's versions no more. Raises RegistryUnavailableError."""
+        """Have the registry compare the subject's versions no more.
+
+        Raises ReelhouseError (`registry_unavailable`).
+        """
         body = {"compatibility": "NONE"}
         status, answer = self._ask("PUT", f"/config/{quote(subject, safe='')}", body)
         if status != 200:
@@ -122,7 +111,7 @@ class Registry:
         return re.sub(r"//[^/@]*@", "//", self.settings.url or "")
 
     def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> tuple[int, dict[str, Any]]:
-        """Status and JSON object (else empty) of an answer. Raises RegistryUnavailableError for none."""
+        """Status and JSON object (else empty) of an answer. Raises ReelhouseError for none."""
         url, told = (self.settings.url or "").rstrip("/") + path, self.settings
         # Bytes, since requests writes text in Latin-1, which has not every letter.
         user, password = (told.username or "").encode(), (told.password or "").encode()
@@ -146,13 +135,13 @@ class Registry:
             raise self._not_let_in(response.status_code)
         return response.status_code, _object(response)
 
-    def _not_let_in(self, status: int) -> RegistryUnavailableError:
+    def _not_let_in(self, status: int) -> ReelhouseError:
         user = self.settings.username
         who = "a request without a user" if user is None else f"the user {user}"
         message = f"the schema registry {self._name} refuses {who} (HTTP {status}); correct registry.username"
-        return RegistryUnavailableError(f"{message} and registry.password, or allow that user there")
+        return _unavailable(f"{message} and registry.password, or allow that user there")
 
-    def _unexpected(self, status: int, answer: dict[str, Any]) -> RegistryUnavailableError:
+    def _unexpected(self, status: int, answer: dict[str, Any]) -> ReelhouseError:
         said = _said(status, answer)
         if status >= 500 or status == 429:
             message = f"the schema registry {self._name} fails ({said}); look into its log"
@@ -161,11 +150,11 @@ class Registry:
                 f"{self._name} does not answer as a Confluent-compatible schema registry ({said}); correct "
                 "registry.url, for Apicurio it ends with /apis/ccompat/v7"
             )
-        return RegistryUnavailableError(message)
+        return _unavailable(message)
 
-    def _unreachable(self, error: Exception) -> RegistryUnavailableError:
+    def _unreachable(self, error: Exception) -> ReelhouseError:
         reason, fix = self._why(error)
-        return RegistryUnavailableError(f"no schema registry answers at {self._name} ({reason}); {fix}")
+        return _unavailable(f"no schema registry answers at {self._name} ({reason}); {fix}")
 
     def _why(self, error: Exception) -> tuple[str, str]:
         """Why there is no answer, and what to do."""
@@ -185,6 +174,16 @@ class Registry:
             return "the connection broke off", f"look into its log{tls}"
         spoken = [e.strerror for e in causes if isinstance(e, OSError) and e.strerror]
         return (spoken[-1].lower() if spoken else "no connection"), _START
+
+
+def _unknown(message: str) -> ReelhouseError:
+    """The registry answered, and has no schema of this id that we can read."""
+    return ReelhouseError(message, code="unknown_schema_id")
+
+
+def _unavailable(message: str) -> ReelhouseError:
+    """The registry does not answer, does not let us in, or is none: the id may exist all the same."""
+    return ReelhouseError(message, code="registry_unavailable")
 
 
 def _object(response: requests.Response) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from jsonschema.exceptions import SchemaError
 from pipelines.contracts import avro as avro_files
 from pipelines.contracts import protobuf as protobuf_files
 from pipelines.contracts.load import Contract
+from pipelines.contracts.protobuf import Types, type_of, types_of
 from pipelines.contracts.referee import DRAFTS, draft_of
 
 _FIRST = "timestamp"
@@ -206,24 +207,6 @@ def _protobuf_faults(file: FileDescriptorProto, told: Shapes) -> Iterator[str]:
                 yield f"{field.name} in {name.rpartition('.')[2]} must be written in snake_case"
 
 
-Types = Mapping[str, DescriptorProto | EnumDescriptorProto]
-"""By full name, as fields tell it, for instance `.reelhouse.media.UserAction.Action`."""
-
-
-def types_of(file: FileDescriptorProto) -> Types:
-    """Every message and enum that a file declares."""
-    scope = f".{file.package}" if file.package else ""
-    return dict(_declared(scope, [*file.message_type, *file.enum_type]))
-
-
-def _declared(scope: str, found: list[Any]) -> Iterator[tuple[str, DescriptorProto | EnumDescriptorProto]]:
-    for one in found:
-        name = f"{scope}.{one.name}"
-        yield name, one
-        if isinstance(one, DescriptorProto):
-            yield from _declared(name, [*one.nested_type, *one.enum_type])
-
-
 def _protobuf_shapes(message: str, types: Types, above: str, told: Shapes) -> dict[str, Shape]:
     found: dict[str, Shape] = {}
     declared = types[message]
@@ -243,7 +226,7 @@ def _protobuf_kind(field: FieldDescriptorProto, own: object) -> str:
     elif isinstance(own, DescriptorProto):
         kind = "object"
     else:
-        kind = _PROTOBUF_KINDS.get(field.type, protobuf_type(field))
+        kind = _PROTOBUF_KINDS.get(field.type, type_of(field))
     if field.label == FieldDescriptorProto.LABEL_REPEATED:
         return f"array of {kind}"
     if field.proto3_optional:
@@ -252,13 +235,6 @@ def _protobuf_kind(field: FieldDescriptorProto, own: object) -> str:
         return f"{kind} in a oneof"
     tells_presence = field.type == FieldDescriptorProto.TYPE_MESSAGE
     return kind if tells_presence else f"{kind} (not declared optional, so that missing is read as empty)"
-
-
-def protobuf_type(field: FieldDescriptorProto) -> str:
-    """The type as a `.proto` writes it."""
-    if field.type_name:
-        return str(field.type_name).removeprefix(".")
-    return str(FieldDescriptorProto.Type.Name(field.type)).removeprefix("TYPE_").lower()
 
 
 def _protobuf_enum(kind: str, enum: EnumDescriptorProto) -> Shape:

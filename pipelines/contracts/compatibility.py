@@ -24,10 +24,10 @@ from google.protobuf.descriptor_pb2 import (
 
 from pipelines.contracts import avro as avro_files
 from pipelines.contracts import protobuf as protobuf_files
-from pipelines.contracts.agreement import protobuf_type, types_of
 from pipelines.contracts.clash import Clash, listed
 from pipelines.contracts.json_clashes import meaning, object_clashes
 from pipelines.contracts.load import Contract
+from pipelines.contracts.protobuf import type_of, types_of
 from pipelines.errors import ReelhouseError
 
 
@@ -180,7 +180,7 @@ def _declaration(field: FieldDescriptorProto) -> str:
         label = "oneof "
     else:
         label = "repeated " if field.label == FieldDescriptorProto.LABEL_REPEATED else ""
-    return f"{label}{protobuf_type(field)} {field.name} = {field.number}"
+    return f"{label}{type_of(field)} {field.name} = {field.number}"
 
 
 def _enum_clashes(reader: EnumDescriptorProto, writer: EnumDescriptorProto) -> Iterator[Clash]:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import base64
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import timezone
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
-from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    EnumDescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorProto,
+    FileDescriptorSet,
+)
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
@@ -20,13 +26,14 @@ from google.protobuf.message_factory import GetMessageClass
 from pipelines.contracts.load import Contract, text_of, unreadable
 from pipelines.contracts.times import format_time, parse_time
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799  # years 1 to 9999
 TIMESTAMP = "google.protobuf.Timestamp"
 _DEEPEST_INDEXES = 10
 
 Path_ = tuple[int, ...]
 """Where a message stands in its file: index of the message, of the one nested in it …"""
+Types = Mapping[str, DescriptorProto | EnumDescriptorProto]
+"""By full name, as fields tell it, for instance `.reelhouse.media.UserAction.Action`."""
 
 
 def schema_text(contract: Contract) -> str:
@@ -127,6 +134,27 @@ def _shape(message: DescriptorProto) -> bytes:
     return bare.SerializeToString(deterministic=True)
 
 
+def types_of(file: FileDescriptorProto) -> Types:
+    """Every message and enum that a file declares."""
+    scope = f".{file.package}" if file.package else ""
+    return dict(_declared(scope, [*file.message_type, *file.enum_type]))
+
+
+def _declared(scope: str, found: list[Any]) -> Iterator[tuple[str, DescriptorProto | EnumDescriptorProto]]:
+    for one in found:
+        name = f"{scope}.{one.name}"
+        yield name, one
+        if isinstance(one, DescriptorProto):
+            yield from _declared(name, [*one.nested_type, *one.enum_type])
+
+
+def type_of(field: FieldDescriptorProto) -> str:
+    """The type as a `.proto` writes it."""
+    if field.type_name:
+        return str(field.type_name).removeprefix(".")
+    return str(FieldDescriptorProto.Type.Name(field.type)).removeprefix("TYPE_").lower()
+
+
 def without_indexes(payload: bytes) -> tuple[Path_, bytes]:
     """The place of the message that Confluent's wire format names before it, and the message.
 
@@ -185,16 +213,10 @@ def _value(field: FieldDescriptor, value: Any) -> Any:
         return list(value) if field.is_repeated else value
     if field.message_type.full_name != TIMESTAMP:
         return _event(value)
-    micros = microseconds(value)
-    if micros is None:  # no time at all: told as it is, for the referee to refuse
+    try:
+        return format_time(value.ToDatetime(timezone.utc))
+    except ValueError:  # no time at all: told as it is, for the referee to refuse
         return f"{value.seconds} s, {value.nanos} ns"
-    return format_time(_EPOCH + timedelta(microseconds=micros))
-
-
-def microseconds(timestamp: Any) -> int | None:
-    """Microseconds since 1970 of a `google.protobuf.Timestamp`; None: it is out of its range."""
-    seconds, nanos = timestamp.seconds, timestamp.nanos
-    return int(seconds * 1_000_000 + nanos // 1000) if is_time(seconds, nanos) else None
 
 
 def is_time(seconds: Any, nanos: Any) -> Any:

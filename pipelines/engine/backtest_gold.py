@@ -10,13 +10,10 @@ playbacks: that is an effect of accepting it. What gold has not taken yet is on 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.config import Config
-from pipelines.declare import Table
 from pipelines.engine.backtest import ACCEPTED, Backtest
 from pipelines.engine.backtest_rows import Compared, Comparison, Difference
 from pipelines.engine.batch import as_declared, hold, together
@@ -27,16 +24,6 @@ from pipelines.engine.sorting import EVENTS
 from pipelines.gold import playbacks, state
 from pipelines.silver.deduplicate import PLACE, without
 from pipelines.tables import GOLD
-
-
-@dataclass(frozen=True)
-class _With(Lake):
-    """The lake with other rows in some tables, by full name."""
-
-    rows: dict[str, DataFrame]
-
-    def read(self, table: Table, version: int | None = None) -> DataFrame:
-        return self.rows[table.full_name] if table.full_name in self.rows else super().read(table, version)
 
 
 def backtest_gold(
@@ -50,7 +37,7 @@ def backtest_gold(
     rows = {t.full_name: _changed(found, types[t.full_name], held) for t, held in silver.items()}
     # Gold's own: the jitter may be another by now, and gold's horizon moves with its batches only.
     settled = horizon(moment.read(state.RECENT_ACTIONS))
-    frames = computed(_With(lake.spark, lake.root, rows), config, settled)
+    frames = computed(lambda table: rows[table.full_name], config, settled)
     there = [table for table in GOLD if lake.exists(table)]
     notes = [f"{t.full_name} is not compared: it is not in the lake yet" for t in GOLD if t not in there]
     told = together(

@@ -36,7 +36,7 @@ def check(lake: Lake, config: Config, tables: Sequence[Table], checks: Checks) -
     (`table_missing`, `check_column_missing`, `check_failed`) and UsageError (`unknown_check`).
     """
     _refuse_unknown(config)
-    read = _of_one_moment(lake)
+    read = Moment.of(lake, "gold").read
     found: list[Found] = []
     for table in tables:
         rows = read(table)
@@ -72,16 +72,7 @@ def _append(lake: Lake, found: Sequence[Found]) -> None:
         for one in found
     ]
     lake.create([quality_results.TABLE])
-    lake.append(quality_results.TABLE, lake.spark.createDataFrame(rows, quality_results.TABLE.schema()))
-
-
-def _of_one_moment(lake: Lake) -> Reads:
-    gold = Moment.of(lake, "gold")
-
-    def read(table: Table) -> DataFrame:
-        return gold.read(table) if table.full_name in gold.versions else lake.read(table)
-
-    return read
+    lake.append(quality_results.TABLE, lake.frame(quality_results.TABLE, rows))
 
 
 def _judged(config: Config, table: Table, checks: Sequence[_Check]) -> list[_Check]:

@@ -67,7 +67,7 @@ def _write(
     gaps = gaps and list(_untold(lake, gaps))
     if gaps:
         now = datetime.now(timezone.utc)
-        lake.append(TABLE, lake.spark.createDataFrame([(*gap, now) for gap in gaps], TABLE.schema()))
+        lake.append(TABLE, lake.frame(TABLE, [(*gap, now) for gap in gaps]))
     for topic, partition, first, end in gaps:
         report(f"skipping {end - first:,} expired records of {topic}, partition {partition}, from {first}")
     # What bronze has read since, and Kafka deletes only later, is no gap.

@@ -14,7 +14,7 @@ from pipelines.engine.lake import Lake
 from pipelines.silver import quarantine
 
 _FEW_ROWS = 100_000
-"""A table of no more rows is read whole: sooner than it is asked where to look (count)."""
+"""Up to so many rows (count) reading all of a table is sooner done than finding out where to look."""
 _LATELY = "INTERVAL 1 HOUR"
 """Before the last commit: what was written since is likely to be the newest."""
 

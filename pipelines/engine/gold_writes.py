@@ -99,10 +99,10 @@ class GoldWrites:
         # Also media without an upload are played: they have no row.
         elif firsts.join(held, "media_id", "left_semi").isEmpty():
             return
-        first = F.least("first_play_at", "earlier").alias("first_play_at")
-        others = [c for c in table.column_names if c != "first_play_at"]
-        updated = rows.join(firsts, "media_id", "left").select(*others, first)
-        self.batch.lake.overwrite(table, updated.select(*table.column_names), self.batch.txn(table))
+        told = rows.join(firsts, "media_id", "left").withColumn(
+            "first_play_at", F.least("first_play_at", "earlier")
+        )
+        self.batch.lake.overwrite(table, told, self.batch.txn(table))
 
     def counted_once(self, news: DataFrame) -> None:
         """Remember what has been counted."""

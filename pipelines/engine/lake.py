@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import pyarrow as pa
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError, Py4JNetworkError
 from pyspark.sql import DataFrame, SparkSession
@@ -19,7 +20,7 @@ from pipelines.errors import ReelhouseError
 
 # A file appears there only when it is whole, and replaces another in one step.
 _ATOMIC_OVERWRITE = ("s3a://", "gs://")
-# For the size of a row: in a file of fewer rows most is the file's own.
+# For the size of a row: commits of fewer rows say little of it, as most of their files is overhead.
 _COMMITS_LOOKED_AT, _ENOUGH_ROWS = 3, 1000
 _READS = 3
 """How often a small file is asked for (count): between two storages' steps of replacing it, it is gone."""
@@ -110,6 +111,12 @@ class Lake:
                 message = f"there is no {table.full_name} under {self.root} yet; start `reelhouse run` first"
                 raise ReelhouseError(message, code="table_missing") from error
             raise
+
+    def frame(self, table: Table, rows: Sequence[Sequence[Any]]) -> DataFrame:
+        """Rows of Python's values, in the order of the table's columns, of its types."""
+        # Arrow's become a part of the plan; a list's go through workers of Python: a commit costs twice that.
+        columns = {name: [row[place] for row in rows] for place, name in enumerate(table.column_names)}
+        return self.spark.createDataFrame(pa.table(columns), table.schema())
 
     def version(self, table: Table) -> int:
         """The newest version of the table's log."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.config import Config
-from pipelines.declare import Table
+from pipelines.declare import Reads, Table
 from pipelines.engine.lake import Lake
 from pipelines.errors import UsageError
 from pipelines.gold import audience_daily, media_catalog, media_daily, playbacks, state
@@ -29,19 +29,12 @@ class Begun(NamedTuple):
     """Versions of what it writes, by full name, before."""
 
 
-def computed(
-    lake: Lake,
-    config: Config,
-    settled: datetime | None = None,
-    versions: Mapping[str, int] | None = None,
-) -> dict[str, DataFrame]:
+def computed(read: Reads, config: Config, settled: datetime | None = None) -> dict[str, DataFrame]:
     """Every gold table and its state, computed from all of silver; by full name, nothing is written.
 
     `settled`: the horizon (UTC) where it is not the configured jitter before the clock.
-    `versions` of silver's tables, by full name; None: as they are.
     """
-    at = versions or {}
-    actions, uploads = (lake.read(table, at.get(table.full_name)) for table in READ_BY["gold"])
+    actions, uploads = map(read, READ_BY["gold"])
     clock = playbacks.stream_clock(actions, config.stream.jitter_seconds)
     if settled is not None:
         clock = clock.withColumn("horizon", F.lit(settled))
@@ -114,7 +107,7 @@ def _write(lake: Lake, config: Config, begun: Begun) -> None:
     # Rows of playbacks that stay were settled by the horizon before: the stream must go on from that one.
     is_whole = playbacks.TABLE.full_name in begun.tables and begun.since is None
     settled = None if is_whole else horizon(lake.read(state.RECENT_ACTIONS))
-    frames = computed(lake, config, settled, begun.versions)
+    frames = computed(lambda table: lake.read(table, begun.versions[table.full_name]), config, settled)
     for table in map(table_named, begun.tables):
         rows = frames[table.full_name]
         if begun.since is None:

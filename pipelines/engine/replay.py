@@ -178,4 +178,4 @@ def settle(lake: Lake) -> None:
             counts = (0, added, removed, 0, added + removed)
             entries.append(ledger.Entry(r["topic"], r["partition"], None, None, None, *counts, now))
     if entries:
-        lake.append(ledger.TABLE, ledger.rows(lake.spark, entries))
+        lake.append(ledger.TABLE, lake.frame(ledger.TABLE, entries))

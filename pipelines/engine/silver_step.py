@@ -54,7 +54,7 @@ class SilverStep:
             writes = [*_writes(found, events, lake)]
             entries = _entries(found, copies, batch_id)
             if entries:
-                writes.append(partial(lake.append, ledger.TABLE, ledger.rows(lake.spark, entries)))
+                writes.append(partial(lake.append, ledger.TABLE, lake.frame(ledger.TABLE, entries)))
             together(*writes)
             return sum(place.records for place in found.places.values())
 
@@ -68,7 +68,7 @@ class SilverStep:
             events, _ = first_ones(found, reuse_window(self.config), lake.read)
             together(*_writes(found, events, lake))
         entries = _recounted(batch, batch_id, lake)
-        lake.replace_where(ledger.TABLE, ledger.rows(lake.spark, entries), f"batch = {batch_id}")
+        lake.replace_where(ledger.TABLE, lake.frame(ledger.TABLE, entries), f"batch = {batch_id}")
         return sum(entry.records for entry in entries)
 
     def _sorted(self, records: DataFrame) -> Sorted:

@@ -25,7 +25,7 @@ from pipelines.silver.deduplicate import ORDER, PLACE, Span, candidates, copies,
 
 _EPOCH = datetime(1970, 1, 1)
 _SMALL = 200_000
-"""Events whose hashes are sooner sent to all that is known than that to them."""
+"""Up to so many events (count) their hashes are sent to all that is known; beyond, both are exchanged."""
 # Event type: its table, and the pure function of its rows.
 EVENTS = {
     user_actions.EVENT_TYPE: (user_actions.TABLE, user_actions.user_actions),

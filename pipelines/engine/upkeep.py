@@ -38,8 +38,8 @@ def _needed(lake: Lake, table: Table) -> Iterator[int]:
     for layer, tables in READ_BY.items():
         batch, _ = last_batch(lake, layer)
         if table in tables and batch is not None:
-            # Spark asks for the last batch once more when it starts. So from where the one before had ended;
-            # the version before that is what it had taken.
+            # Spark asks for the last batch once more when it starts: from where the batch before it ended,
+            # which is the version before the next one to read.
             reached = sources(lake, layer, batch - 1).get(table) if batch else None
             yield max(0, reached.version - 1) if reached else 0
         begun = pins(lake, layer)

@@ -1,1 +1,1 @@
-"""Gold: the definitions of the spec, section 6, as pure functions of silver, DataFrame to DataFrame."""
+"""Gold: the definitions of docs/definitions.md as pure functions of silver, DataFrame to DataFrame."""

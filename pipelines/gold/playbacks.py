@@ -1,4 +1,4 @@
-"""`gold.playbacks`: one row per play, by the spec's definition of a playback."""
+"""`gold.playbacks`: one row per play; docs/definitions.md defines it."""
 
 from __future__ import annotations
 

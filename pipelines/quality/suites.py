@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,4 +202,4 @@ def _examples(table: Table, rows: DataFrame, broken: Sequence[Rule]) -> dict[str
 
 
 def _with_examples(found: Sequence[Found], examples: dict[str, Any]) -> list[Found]:
-    return [Found(**{**vars(one), "example": examples.get(one.rule)}) for one in found]
+    return [replace(one, example=examples.get(one.rule)) for one in found]

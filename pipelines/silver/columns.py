@@ -15,7 +15,9 @@ LINEAGE = (
     Column("partition", "int", "Kafka partition of the record.", required=True),
     Column("offset", "bigint", "Kafka offset of the record.", required=True),
     Column("record_timestamp", "timestamp", "Time of the record at the broker (UTC).", required=True),
-    Column("ingested_at", "timestamp", "When the record was written to bronze (UTC).", required=True),
+    Column(
+        "ingested_at", "timestamp", "When bronze read the record (UTC); one for each batch.", required=True
+    ),
     Column("event_date", "date", "UTC date of occurred_at; the table is partitioned by it.", required=True),
 )
 EVENT_ID = Column(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.declare import Column, Measure, Reads, Rule, Table
@@ -31,7 +30,7 @@ TABLE = Table(
         Column("last_offset", "bigint", "Greatest offset of the batch."),
         Column("records", "bigint", "Records read from bronze (count)."),
         Column("silver_rows", "bigint", "Of these, and of the released ones, new rows in silver (count)."),
-        Column("duplicates", "bigint", "Copies of events that silver held already (count)."),
+        Column("duplicates", "bigint", "Copies of events that silver, or the batch, held already (count)."),
         Column("quarantined", "bigint", "Records held in quarantine (count)."),
         Column("released", "bigint", "Records that a replay released from quarantine (count)."),
         Column("written_at", "timestamp", "When this was written (UTC)."),
@@ -73,10 +72,3 @@ class Entry(NamedTuple):
     quarantined: int
     released: int
     written_at: datetime
-
-
-def rows(spark: SparkSession, entries: list[Entry]) -> DataFrame:
-    """The entries as rows of the table."""
-    # Arrow's become a part of the plan; a list's go through workers of Python, which doubles a commit's cost.
-    columns = {name: [getattr(entry, name) for entry in entries] for name in TABLE.column_names}
-    return spark.createDataFrame(pa.table(columns), TABLE.schema())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import timezone
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import Column as SparkColumn
@@ -16,6 +15,7 @@ from pipelines.contracts.reading import Told
 from pipelines.contracts.referee import Limits, judge
 from pipelines.contracts.schema_ids import Meanings
 from pipelines.declare import Column, Rule, Table
+from pipelines.silver.deduplicate import PLACE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,7 +86,7 @@ def _judge_batch(batch: pa.RecordBatch, limits: Limits, meanings: Meanings) -> p
         judge(
             r["event_type"],
             r["value"],
-            Told(_utc(r["recorded"]), r["encoding"], r["header_version"]),
+            Told(r["recorded"], r["encoding"], r["header_version"]),
             limits,
             meanings,
         )
@@ -102,10 +102,6 @@ def _judge_batch(batch: pa.RecordBatch, limits: Limits, meanings: Meanings) -> p
     return pa.RecordBatch.from_arrays([*kept, *added.values()], [*_DOUBTED, *added])
 
 
-def _utc(moment: Any) -> Any:
-    return moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-
-
 def undecodable(judged_records: DataFrame, undecoded: DataFrame) -> DataFrame:
     """The verdict turned on records that the referee accepted and the decoder (`undecoded`) could not take.
 
@@ -116,8 +112,7 @@ def undecodable(judged_records: DataFrame, undecoded: DataFrame) -> DataFrame:
         F.lit("").alias("field"),
         F.lit("the contract accepts it, but it cannot be decoded: please report it").alias("message"),
     )
-    places = undecoded.select(*bronze.TABLE.keys)
-    mine = judged_records.join(places, list(bronze.TABLE.keys), "left_semi")
+    mine = judged_records.join(undecoded.select(*PLACE), list(PLACE), "left_semi")
     return mine.withColumn("text", F.lit(None).cast("string")).withColumn("reasons", F.array(reason))
 
 
@@ -131,4 +126,4 @@ def quarantine(judged_records: DataFrame) -> DataFrame:
         F.current_timestamp().alias("quarantined_at"),
         F.lit(None).cast("timestamp").alias("released_at"),
         F.lit(None).cast("string").alias("released_as"),
-    ).select(*TABLE.column_names)
+    )

@@ -1,4 +1,4 @@
-"""The identity of an event in plain Python (spec section 4): two records with one identity are one event."""
+"""The identity of an event in plain Python (docs/contracts.md): records that share it are one event."""
 
 from __future__ import annotations
 

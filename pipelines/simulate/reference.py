@@ -1,4 +1,4 @@
-"""The definitions of spec section 6 in plain Python: slow, obvious, and independent of the tables' code.
+"""The definitions of docs/definitions.md in plain Python: slow, obvious, and independent of the tables' code.
 
 Tests compare what the streams and `rebuild` compute with what this module computes, so it shares nothing
 with them. Input: valid user actions and content uploads, each event once. Output: rows (dicts) with the
@@ -215,7 +215,7 @@ def _is_early_skip(play: Row) -> bool:
 
 
 def audience_daily(actions: Iterable[UserAction], plays: Iterable[Row]) -> list[Row]:
-    """`gold.audience_daily` without `sessions`: one row per UTC day with any user action, ordered."""
+    """`gold.audience_daily`: one row per UTC day with any user action, ordered."""
     users_of: dict[date, set[str]] = defaultdict(set)
     first_day: dict[str, date] = {}
     for action in actions:

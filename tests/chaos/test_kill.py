@@ -79,7 +79,7 @@ def test_killed_at_random_moments_the_truth_comes_out(
         assert lake.read(table).count() == counts.valid[event_type]
     assert lake.read(SILVER[3]).count() == counts.broken.total()
     assert_gold_is(lake, tmp_path)
-    assert_gold_is_rebuilt(lake, computed(lake, config))
+    assert_gold_is_rebuilt(lake, computed(lake.read, config))
 
 
 def _progress(lake: Lake) -> tuple[int, ...]:

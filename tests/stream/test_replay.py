@@ -105,7 +105,7 @@ def test_a_replay_releases_each_record_once(held: tuple[Lake, Config], monkeypat
     assert tuple(sums) == (31, 28, 2, 11, 10)
 
     Streams(lake.spark, config, LAYERS, print).run(available_now=True)
-    assert_gold_is_rebuilt(lake, computed(lake, config))
+    assert_gold_is_rebuilt(lake, computed(lake.read, config))
     assert reconcile_records(lake, config).findings == []
     assert reconcile_gold(lake) == ([], [])
 

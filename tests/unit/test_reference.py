@@ -1,4 +1,4 @@
-"""The reference's playbacks and clock against values worked out by hand, by the clauses of spec section 6."""
+"""The reference's playbacks and clock, worked out by hand, clause by clause of docs/definitions.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference's measures, daily tables and catalogue against values worked out by hand (spec section 6)."""
+"""The reference's measures, daily tables and catalogue, worked out by hand (docs/definitions.md)."""
 
 from __future__ import annotations
 
