@@ -166,7 +166,7 @@ def _unexpected(error: Exception, shared: Session) -> int:
         return _fail(str(known), known.exit_code, debug)
     lines = str(error).strip().splitlines()
     sentence = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    return _fail(f"{sentence}{'' if debug else '; run with --debug for the traceback'}", 1, debug)
+    return _fail(f"{sentence}{'' if debug else '; `reelhouse --debug VERB` tells the traceback'}", 1, debug)
 
 
 def _of_storage(error: Exception, shared: Session) -> ReelhouseError | None:

@@ -32,10 +32,12 @@ def command(ctx: click.Context, format_name: str) -> None:
     findings = [*report.findings, *gold]
     balances = [(*b.place, b.records, b.silver_rows, b.duplicates, b.held) for b in report.balances]
     show(("topic", "partition", "records", "silver", "duplicates", "quarantined"), balances, format_name)
-    for note in [*report.notes, *notes]:
+    notes = [*report.notes, *notes]
+    for note in notes:
         click.echo(f"note: {note}", err=True)
     if not findings:
-        click.echo("it adds up: nothing lost, nothing twice", err=True)
+        what = "what was compared adds up" if notes else "it adds up"
+        click.echo(f"{what}: nothing lost, nothing twice", err=True)
         return
     click.echo(err=format_name != "table")
     rows = [(f.check, f.where, f.expected, f.found, f.detail) for f in findings]

@@ -66,14 +66,14 @@ def command(layers: str, available_now: bool) -> None:
         click.echo(f"running {', '.join(chosen)} into {config.storage.root}; Ctrl-C ends it", err=True)
     began = time.monotonic()
     try:
-        rounds = streams.run(available_now)
+        taken = streams.run(available_now)
     except (Py4JError, ConnectionError):
         if not stopping:
             raise
         # Who stops a whole process group stops Spark's Java as well: the batch is taken again next time.
         click.echo("stopped; the running batch is taken again by the next run", err=True)
         return
-    parts = ", ".join(f"{done.layer} {done.records:,}" for done in rounds)
+    parts = ", ".join(f"{of.layer} {of.records:,}" for of in taken)
     click.echo(f"done in {time.monotonic() - began:.1f} s; records taken: {parts}")
 
 

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipelines.config import Config
 from pipelines.contracts import avro, protobuf
 from pipelines.contracts.load import contracts, event_types
 from pipelines.contracts.schema_ids import KnownSchema, Meanings, match
+from pipelines.topics import by_event_type
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -21,11 +23,7 @@ _SCHEMA = (
 )
 _KINDS = ("JSON", "AVRO", "PROTOBUF")
 WAYS = ("json", "avro", "protobuf", "framed json", "framed avro", "framed protobuf")
-TOPICS = {
-    "user-action": "media.user-actions",
-    "content-upload": "media.content-uploads",
-    "system-event": "media.system-events",
-}
+TOPICS = by_event_type(Config())
 
 
 class Encoded(NamedTuple):

@@ -161,8 +161,8 @@ def raising(error: BaseException):
     [
         (ReelhouseError("it is broken; mend it", code="broken"), 1, "it is broken; mend it"),
         (UsageError("no such thing"), 2, "no such thing"),
-        (ValueError("a\nb"), 1, "ValueError: a; run with --debug for the traceback"),
-        (ZeroDivisionError(), 1, "ZeroDivisionError; run with --debug for the traceback"),
+        (ValueError("a\nb"), 1, "ValueError: a; `reelhouse --debug VERB` tells the traceback"),
+        (ZeroDivisionError(), 1, "ZeroDivisionError; `reelhouse --debug VERB` tells the traceback"),
         (OSError(28, "No space left on device"), 1, "the disk is full; free some space and try again"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
