@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pyspark.sql import functions as F
 
@@ -30,6 +30,7 @@ def make_tables(lake: Lake, layers: Sequence[str]) -> None:
         written = _last_written(lake, layer)
         _require_newest_checkpoint(lake, layer, written)
         _require_newest_tables(lake, layer, written, reached)
+        _require_what_was_read(lake, layer)
     for layer in layers:
         lake.create(OF_LAYER[layer])
 
@@ -116,11 +117,7 @@ def _require_newest_tables(
     known = begun.versions if begun else {}
     # What it reads may have been restored together with its own layer's checkpoint.
     known = known | {table.full_name: of.version - 1 for table, of in reached.items()}
-    behind = {
-        table.full_name: f"version {newest} of {known[table.full_name]}"
-        for table in (*OF_LAYER[layer], *reached)
-        if table.full_name in known and (newest := lake.version(table)) < known[table.full_name]
-    }
+    behind = _behind(lake, (*OF_LAYER[layer], *reached), known)
     # By versions only what was there before the last batch. Silver's may have had no records.
     if layer != "silver" and not behind and (-1 if written is None else written) < committed:
         behind = {_WRITTEN_BY_EACH_BATCH[layer].full_name: f"batch {written} of {committed}"}
@@ -131,3 +128,36 @@ def _require_newest_tables(
             "docs/operations.md says how"
         )
         raise ReelhouseError(message, code="table_behind")
+
+
+def _require_what_was_read(lake: Lake, layer: str) -> None:
+    """Refuse tables of which the next layer has read more than they hold: both were restored, that was not.
+
+    What the layer wrote in their place would have numbers that the next one has passed. Raises ReelhouseError
+    (`table_behind`).
+    """
+    for reader, tables in READ_BY.items():
+        batch, _ = last_batch(lake, reader)
+        if batch is None or not {*tables} & {*OF_LAYER[layer]}:
+            continue
+        try:
+            reached = sources(lake, reader, batch)
+        except ReelhouseError:
+            continue  # made anew, which the next layer refuses
+        behind = _behind(lake, tables, {t.full_name: of.version - 1 for t, of in reached.items()})
+        if behind:
+            listed = ", ".join(f"{name} ({told})" for name, told in behind.items())
+            message = (
+                f"{listed} is older than what {reader} has read; restore a newer one, or begin {reader} "
+                "anew: docs/operations.md says how"
+            )
+            raise ReelhouseError(message, code="table_behind")
+
+
+def _behind(lake: Lake, tables: Iterable[Table], known: Mapping[str, int]) -> dict[str, str]:
+    """By full name the tables whose newest version is less than the known one, and both."""
+    return {
+        table.full_name: f"version {newest} of {known[table.full_name]}"
+        for table in tables
+        if table.full_name in known and (newest := lake.version(table)) < known[table.full_name]
+    }

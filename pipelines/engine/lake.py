@@ -26,6 +26,8 @@ _READS = 3
 """How often a small file is asked for (count): between two storages' steps of replacing it, it is gone."""
 _PROPERTIES = {
     "delta.checkpointInterval": "50",
+    # `cut_log` does it: Delta itself does not know what the streams have yet to read.
+    "delta.enableExpiredLogCleanup": "false",
 }
 
 
@@ -155,7 +157,9 @@ class Lake:
 
     def overwrite(self, table: Table, rows: DataFrame, txn: Txn | None = None) -> None:
         """Replace the whole table in one commit."""
-        _writer(rows, table, txn).mode("overwrite").save(self.path(table))
+        # Said here, as a cluster's settings may have it otherwise: partitions without rows would stay.
+        writer = _writer(rows, table, txn).mode("overwrite").option("partitionOverwriteMode", "static")
+        writer.save(self.path(table))
 
     def overwrite_partitions(self, table: Table, rows: DataFrame, txn: Txn) -> None:
         """Replace, in one commit, the partitions that `rows` have rows of."""

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 from pipelines.declare import Table
 from pipelines.engine import rebuild
 from pipelines.engine.batch import pins
-from pipelines.engine.checkpoint import last_batch, sources
+from pipelines.engine.checkpoint import last_batch, last_planned, sources
 from pipelines.engine.lake import Lake
 from pipelines.errors import ReelhouseError
 from pipelines.tables import READ_BY
@@ -37,6 +37,8 @@ def _needed(lake: Lake, table: Table) -> Iterator[int]:
     """The versions of the table that the layers' streams start from."""
     for layer, tables in READ_BY.items():
         batch, _ = last_batch(lake, layer)
+        if table in tables and batch is None and last_planned(lake, layer) is not None:
+            yield 0  # its first batch is under way
         if table in tables and batch is not None:
             # Spark asks for the last batch once more when it starts: from where the batch before it ended,
             # which is the version before the next one to read.

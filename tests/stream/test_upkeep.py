@@ -45,8 +45,9 @@ def test_a_log_is_cut_behind_the_stream_that_reads_it(spark: SparkSession, tmp_p
             if number in (1, 5):
                 silver.run(available_now=True)
         read_until = lake.version(events.TABLE) - 10
-        _age(lake, events.TABLE, days=10)
-        maintain(lake, events.TABLE, timedelta(days=11))
+        # Delta itself would cut what is older than thirty days.
+        _age(lake, events.TABLE, days=40)
+        maintain(lake, events.TABLE, timedelta(days=41))
         assert _versions(lake)[0] == 0, "none of them was replaced so long ago"
         maintain(lake, events.TABLE, _HISTORY)
         assert 0 < _versions(lake)[0] <= read_until, "silver asks for its last batch again"

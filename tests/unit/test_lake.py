@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,19 @@ def test_a_folder_may_have_any_letters(spark: SparkSession, tmp_path: Path, fold
     lake.compact(TABLE)
     assert [path.name for path in tmp_path.iterdir()] == [folder]
     assert Path(tmp_path, folder, "gold", "media_daily", "_delta_log").is_dir()
+
+
+def test_the_whole_table_is_replaced_whatever_a_cluster_sets(spark: SparkSession, tmp_path: Path) -> None:
+    lake = Lake(spark, str(tmp_path / "lake"))
+    lake.create([TABLE])
+    rows = {day: lake.frame(TABLE, [("m", date(2026, 1, day), *[0] * 7)]) for day in (1, 2)}
+    spark.conf.set("spark.sql.sources.partitionOverwriteMode", "dynamic")
+    try:
+        for day in rows:
+            lake.overwrite(TABLE, rows[day])
+    finally:
+        spark.conf.unset("spark.sql.sources.partitionOverwriteMode")
+    assert [row.event_date.day for row in lake.read(TABLE).collect()] == [2]
 
 
 def test_a_root_that_cannot_be_written_says_why(spark: SparkSession) -> None:
