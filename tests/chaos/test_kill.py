@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from lake_rows import assert_gold_is, assert_gold_is_rebuilt
 
 from pipelines import broker
 from pipelines.config import Config
+from pipelines.engine.batch import pins
+from pipelines.engine.checkpoint import last_batch
 from pipelines.engine.lake import Lake
 from pipelines.engine.rebuild import computed
 from pipelines.produce import produce
@@ -96,23 +99,44 @@ def _wait_for_a_batch(running: subprocess.Popen[bytes], lake: Lake, folder: Path
 
 
 def test_sigterm_finishes_the_batch_and_exits_with_0_and_a_dead_broker_is_waited_for(
-    config: Config, tmp_path: Path
+    config: Config, tmp_path: Path, spark: SparkSession
 ) -> None:
     counts = write_simulation(tmp_path, users=5, days=1, seed=6)
+    lines = (tmp_path / "events.ndjson").read_text().splitlines(keepends=True)
+    (tmp_path / "first.ndjson").write_text("".join(lines[: len(lines) // 2]))
+    (tmp_path / "second.ndjson").write_text("".join(lines[len(lines) // 2 :]))
+    produce(config, [tmp_path / "first.ndjson"])
     running = start_run(config, tmp_path)
     try:
-        until(lambda: "running bronze" in (tmp_path / "run.log").read_text(), seconds=180)
+        until(lambda: "bronze: " in (tmp_path / "run.log").read_text(), seconds=180)
         status = broker.status(config)
         assert status.pid is not None
         os.kill(status.pid, signal.SIGKILL)
         until(lambda: "waiting for it to return" in (tmp_path / "run.log").read_text(), seconds=180)
         broker.start(config)
-        produce(config, [tmp_path / "events.ndjson"])
-        until(lambda: "gold: " in (tmp_path / "run.log").read_text(), seconds=180)
+        produce(config, [tmp_path / "second.ndjson"])
+        until(lambda: _total(tmp_path, "bronze") == counts.records.total(), seconds=180)
+        # Silver's or gold's batch of these is under way, or about to begin.
         running.send_signal(signal.SIGTERM)
         assert running.wait(timeout=120) == 0
     finally:
         if running.poll() is None:
             os.killpg(running.pid, signal.SIGKILL)
-    assert "records taken: bronze" in (tmp_path / "run.log").read_text()
-    assert counts.records.total() > 0
+    assert f"records taken: bronze {counts.records.total():,}" in (tmp_path / "run.log").read_text()
+    lake = Lake.of(spark, config)
+    for layer in ("silver", "gold"):
+        begun = pins(lake, layer)
+        assert begun is None or begun.batch_id == last_batch(lake, layer)[0], (
+            f"{layer} left a batch half done"
+        )
+    finished = start_run(config, tmp_path, "--available-now")
+    assert finished.wait(timeout=300) == 0, (tmp_path / "run.log").read_text()[-2000:]
+    places = lake.read(TABLES[0]).select("topic", "partition", "offset")
+    assert places.count() == places.distinct().count() == counts.records.total()
+    assert_gold_is(lake, tmp_path)
+
+
+def _total(folder: Path, layer: str) -> int:
+    """What `run` has told that the layer took (count)."""
+    told = re.findall(rf"^{layer}: ([\d,]+) records", (folder / "run.log").read_text(), re.M)
+    return sum(int(number.replace(",", "")) for number in told)

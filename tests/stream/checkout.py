@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -30,15 +31,34 @@ def replaced(file: Path, *pairs: tuple[str, str]) -> None:
     file.write_text(text)
 
 
-def reelhouse(checkout: Path, config: Config, *words: str) -> str:
-    """What the verb of that checkout prints; it must succeed."""
+_VERBS = """
+import contextlib, io, json, sys
+from pipelines.cli.main import main
+told = []
+for words in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        code = main(words)
+    told.append([code, out.getvalue()])
+print(json.dumps(told))
+"""
+
+
+def reelhouse_all(checkout: Path, config: Config, *commands: list[str]) -> list[str]:
+    """What the verbs of that checkout print, one after the other in one process; all must succeed."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(checkout),
         "REELHOUSE_STORAGE__ROOT": config.storage.root,
         "REELHOUSE_KAFKA__BOOTSTRAP_SERVERS": config.kafka.bootstrap_servers,
     }
-    command = [sys.executable, "-m", "pipelines.cli.main", *words]
+    command = [sys.executable, "-c", _VERBS, json.dumps(commands)]
     ran = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    return ran.stdout
+    told = json.loads(ran.stdout.splitlines()[-1])
+    assert [code for code, _ in told] == [0] * len(commands), ran.stderr
+    return [text for _, text in told]
+
+
+def reelhouse(checkout: Path, config: Config, *words: str) -> str:
+    """What the verb of that checkout prints; it must succeed."""
+    return reelhouse_all(checkout, config, list(words))[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from checkout import copied, reelhouse, replaced
+from checkout import copied, reelhouse_all, replaced
 from embedded_broker import broker_config
 
 from pipelines import broker
@@ -62,17 +62,22 @@ def test_events_of_a_version_to_come_wait_and_are_released_once(
         assert "schemaVersion: 3   ◄ unknown_version: 3 is not one of 1, 2" in shown
 
         deployed = _with_version_3(tmp_path)
-        would = reelhouse(deployed, config, "quarantine", "replay", "--dry-run")
-        assert "2 of 2 records would be released" in would
-        done = reelhouse(deployed, config, "quarantine", "replay", "--reason", "unknown_version")
-        assert "2 of 2 records were released" in done
-        assert "0 of 0 records" in reelhouse(deployed, config, "quarantine", "replay")
-        reelhouse(deployed, config, "run", "--available-now")
         plays = "(SELECT count(*) FROM gold.playbacks) AS plays"
         query = f"SELECT schema_version, mood, {plays} FROM silver.user_actions ORDER BY event_id"
-        rows = reelhouse(deployed, config, "sql", "--format", "csv", query).splitlines()[1:]
-        assert rows == ["1,,4", "2,,4", "3,fine,4", "3,fine,4"]
-        balance = reelhouse(deployed, config, "reconcile", "--format", "csv").splitlines()
-        assert balance[1:] == ["media.user-actions,0,4,4,0,0"]
+        would, done, again, _, found, balance = reelhouse_all(
+            deployed,
+            config,
+            ["quarantine", "replay", "--dry-run"],
+            ["quarantine", "replay", "--reason", "unknown_version"],
+            ["quarantine", "replay"],
+            ["run", "--available-now"],
+            ["sql", "--format", "csv", query],
+            ["reconcile", "--format", "csv"],
+        )
+        assert "2 of 2 records would be released" in would
+        assert "2 of 2 records were released" in done
+        assert "0 of 0 records" in again
+        assert found.splitlines()[1:] == ["1,,4", "2,,4", "3,fine,4", "3,fine,4"]
+        assert balance.splitlines()[1:] == ["media.user-actions,0,4,4,0,0"]
     finally:
         broker.stop(config)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from checkout import copied, reelhouse, replaced
+from checkout import copied, reelhouse, reelhouse_all, replaced
 from embedded_broker import broker_config
 
 from pipelines import broker
@@ -139,9 +139,9 @@ def test_a_rating_event_comes_to_silver(spark: SparkSession, tmp_path: Path) -> 
                 out.write(json.dumps(event) + "\n")
         told = ("--topic", "media.ratings", "--encoding", "json,avro,protobuf")
         reelhouse(checkout, config, "produce", *told, str(events))
-        reelhouse(checkout, config, "run", "--available-now")
         query = "SELECT user_id, media_id, stars, length(event_id) FROM silver.ratings ORDER BY stars"
-        rows = reelhouse(checkout, config, "sql", "--format", "csv", query).splitlines()
+        run, sql = ["run", "--available-now"], ["sql", "--format", "csv", query]
+        rows = reelhouse_all(checkout, config, run, sql)[1].splitlines()
         assert rows[1:] == ["u,m,1.000000,64", "u,m,2.500000,64", "u,m,3.000000,64"]
         (held,) = Lake.of(spark, config).read(quarantine.TABLE).select("event_type", "reasons").collect()
         reasons = [(reason.code, reason.field) for reason in held.reasons]

@@ -26,7 +26,7 @@ from pipelines.engine.lake import Lake
 from pipelines.engine.rebuild import computed, rebuild
 from pipelines.engine.stream import Streams
 from pipelines.errors import ReelhouseError
-from pipelines.gold import audience_daily
+from pipelines.gold import audience_daily, media_daily
 from pipelines.produce import produce
 from pipelines.simulate.write import write_simulation
 from pipelines.tables import GOLD, LAYERS, SILVER, TABLES
@@ -165,7 +165,8 @@ def test_publishing_everything_again_changes_no_table_but_bronze_and_quarantine(
 def test_a_second_writer_is_refused_and_told_who_is_the_first(ran: Ran) -> None:
     from pipelines.engine.locks import only_writer
 
-    with only_writer(ran.lake, ["silver"]), pytest.raises(ReelhouseError, match="process ") as refused:
+    told = f"process {os.getpid()} on "
+    with only_writer(ran.lake, ["silver"]), pytest.raises(ReelhouseError, match=told) as refused:
         ran.run()
     assert refused.value.code == "already_running"
 
@@ -236,7 +237,15 @@ def test_the_commands_show_it(
     assert shown["tables"]["gold.playbacks"]["rows"] == ran.counts["rows"]["playbacks"]
     with pytest.raises(KeyboardInterrupt):
         rebuild(CutOffLake(ran.lake.spark, ran.lake.root), ran.config, [audience_daily.TABLE])
+    days = ("2026-01-05", "2026-01-06")
+    spoilt = [ran.lake.read(media_daily.TABLE).where(f"event_date = '{day}'") for day in days]
+    ran.lake.append(media_daily.TABLE, spoilt[0].unionByName(spoilt[1]).localCheckpoint())
     assert main(["rebuild", "gold.playbacks", "gold.media_daily", "--from", "2026-01-06"]) == 0
+    doubled = ran.lake.read(media_daily.TABLE).groupBy("media_id", "event_date").count().where("count > 1")
+    assert {str(row.event_date) for row in doubled.collect()} == {"2026-01-05"}
+    before = ran.lake.version(media_daily.TABLE)
+    assert main(["rebuild", "gold.media_daily"]) == 0
+    assert ran.lake.version(media_daily.TABLE) == before + 1, "readers see a table that is half built"
     assert "finishing the rebuild of gold.audience_daily, which was cut off" in capsys.readouterr().err
     assert_gold_is(ran.lake, ran.folder)
     unknown = reelhouse("tables", "gold.playback")

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from pipelines import broker
 from pipelines.bronze import events
+from pipelines.cli.main import main
 from pipelines.config import Config
 from pipelines.declare import Table
 from pipelines.engine.lake import Lake
@@ -88,7 +89,9 @@ def test_a_batch_that_silver_lost_with_its_entries_is_found(balanced: Balanced) 
             lake.spark.sql(f"RESTORE TABLE delta.`{lake.path(table)}` TO VERSION AS OF {version}")
 
 
-def test_a_ledger_that_does_not_add_up_is_found(balanced: Balanced) -> None:
+def test_a_ledger_that_does_not_add_up_is_found(
+    balanced: Balanced, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     lake, config, _ = balanced
     before = lake.version(ledger.TABLE)
     one = lake.read(ledger.TABLE).orderBy("topic", "partition", "batch").first()
@@ -98,6 +101,10 @@ def test_a_ledger_that_does_not_add_up_is_found(balanced: Balanced) -> None:
         [found] = reconcile_records(lake, config).findings
         assert found.check == "records + released = silver + duplicates + quarantined"
         assert (found.where, found.found - found.expected) == (f"{one.topic} partition {one.partition}", 7)
+        monkeypatch.setenv("REELHOUSE_STORAGE__ROOT", lake.root)
+        monkeypatch.setenv("REELHOUSE_KAFKA__BOOTSTRAP_SERVERS", config.kafka.bootstrap_servers)
+        assert main(["reconcile"]) == 1
+        assert "it does not add up: 1 findings" in capsys.readouterr().err
     finally:
         lake.spark.sql(f"RESTORE TABLE delta.`{lake.path(ledger.TABLE)}` TO VERSION AS OF {before}")
 

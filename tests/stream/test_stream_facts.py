@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from embedded_broker import running_broker
+from embedded_broker import running_broker, with_own_topics
 from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
@@ -31,10 +31,15 @@ pytestmark = pytest.mark.stream
 HOUR = 3600
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> Iterator[Config]:
-    with running_broker(tmp_path, partitions=2) as found:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
+    with running_broker(tmp_path_factory.mktemp("shared"), partitions=2) as found:
         yield found
+
+
+@pytest.fixture
+def config(shared: Config, request: pytest.FixtureRequest, tmp_path: Path) -> Config:
+    return with_own_topics(shared, request.node.name, tmp_path)
 
 
 def send(config: Config, partition: int, age: int, count: int = 1) -> None:
@@ -186,7 +191,8 @@ def test_without_locks_each_layer_is_by_itself(
 def test_a_topic_of_the_pattern_that_bronze_has_not_read_is_behind(
     spark: SparkSession, config: Config
 ) -> None:
-    pattern = config.kafka.model_copy(update={"subscribe_pattern": r"media\..*|later"})
+    own = config.kafka.topics.user_actions.partition(".")[0]
+    pattern = config.kafka.model_copy(update={"subscribe_pattern": rf"{own}\..*|later"})
     config = config.model_copy(update={"kafka": pattern})
     send(config, 0, age=0)
     Streams(spark, config, LAYERS[:1], print).run(available_now=True)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -64,12 +65,21 @@ def test_help_imports_nothing_heavy() -> None:
     assert ran.stdout.splitlines()[-1] == "[] 0"
 
 
-@pytest.mark.parametrize("arguments", [("broker",), ("broker", "start"), ("produce",)])
-def test_a_verbs_help_has_an_example(arguments: tuple[str, ...]) -> None:
-    ran = reelhouse(*arguments, "--help")
-    assert ran.returncode == 0
-    assert "Example" in ran.stdout
-    assert f"reelhouse {' '.join(arguments)}" in ran.stdout
+def _verbs(group: click.Group = cli.reelhouse, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every verb, and those of a verb that has some, as words."""
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        yield (*above, name)
+        if isinstance(command, click.Group):
+            yield from _verbs(command, (*above, name))
+
+
+@pytest.mark.parametrize("arguments", list(_verbs()), ids=" ".join)
+def test_a_verbs_help_has_an_example(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*arguments, "--help"]) == 0
+    told = capsys.readouterr().out
+    assert "Example" in told
+    assert f"reelhouse {' '.join(arguments)}" in told
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,15 @@ def test_the_first_of_copies_in_a_batch_stays(spark: SparkSession) -> None:
     assert kept(spark, [("a", "x", 7), ("a", "x", 3), ("a", "y", 5), ("a", "x", 9)], []) == [3, 5]
 
 
+def test_the_first_is_told_by_its_batch_of_bronze_then_by_its_place(spark: SparkSession) -> None:
+    later = NOON + timedelta(minutes=1)
+    places = [(later, "a", 0, 0), (NOON, "b", 1, 9), (NOON, "b", 0, 10), (NOON, "c", 0, 1)]
+    accepted = spark.createDataFrame([("a", "x", *place) for place in places], BATCH)
+    held = spark.createDataFrame([], "event_type string, event_id string")
+    (left,) = without(accepted, copies(accepted, candidates(accepted, held, True))).collect()
+    assert (left.topic, left.partition, left.offset) == ("b", 0, 10)
+
+
 def test_what_silver_holds_does_not_come_again(spark: SparkSession) -> None:
     assert kept(spark, [("a", "x", 1), ("a", "y", 2), ("a", "x", 3)], [("a", "x"), ("a", "z")]) == [2]
 

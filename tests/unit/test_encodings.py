@@ -20,6 +20,7 @@ from pipelines.contracts.schema_ids import Meanings, UnknownId
 from pipelines.contracts.times import LATEST_RECORD, format_time, parse_time
 from pipelines.engine.sorting import EVENTS, Sorted, sort_out
 from pipelines.event_files import Record
+from pipelines.silver import user_actions
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -244,6 +245,21 @@ def test_a_topics_encoding_is_configured(spark: SparkSession) -> None:
     config = Config.model_validate({"kafka": {"encodings": {"user_actions": "avro"}}})
     found = sort_out(bronze(spark, [Encoded(TOPICS["user-action"], value)]), config)
     assert list(rows_of(found, "user-action")) == [0]
+
+
+def test_on_a_topic_of_its_own_the_header_ce_type_names_the_event(spark: SparkSession) -> None:
+    value = json.dumps(PLAY).encode()
+    named = [{"ce_type": "media.user-action"}, {"ce_type": "user-action"}, {"ce_type": "media.other"}, {}]
+    found = sorted_out(spark, [Encoded("other", value, headers) for headers in named])
+    assert sorted(rows_of(found, "user-action")) == [0, 1]
+    assert reasons_of(found) == {2: {("unknown_topic", "")}, 3: {("unknown_topic", "")}}
+
+
+def test_a_registered_schema_tells_the_version_whatever_a_header_says(spark: SparkSession) -> None:
+    framed = encoded(PLAY, "user-action", 1, "framed avro")
+    found = sorted_out(spark, [framed._replace(headers={"schema-version": "2"})])
+    (row,) = user_actions.user_actions(found.events).collect()
+    assert row.schema_version == 1
 
 
 @pytest.mark.parametrize(("event_type", "version"), ALL)
