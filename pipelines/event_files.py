@@ -18,12 +18,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timezone
 from decimal import Decimal
-from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from pipelines.config import Topics
-from pipelines.contracts.load import contracts, event_types, kind_of
+from pipelines.contracts.load import text_fields
 from pipelines.errors import ReelhouseError, UsageError
 
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
@@ -219,7 +218,7 @@ def _cell(name: str, text: str) -> Any:
     if name == "timestamp":
         found = _NAIVE_TIME.fullmatch(text)
         return f"{found.group(1)}T{found.group(2)}Z" if found else text
-    if name in _text_fields():
+    if name in text_fields():
         return text
     if text in ("true", "false") or text[0] in "[{" or _NUMBER.fullmatch(text):
         try:
@@ -227,22 +226,6 @@ def _cell(name: str, text: str) -> Any:
         except (ValueError, RecursionError):
             return text
     return text
-
-
-@cache
-def _text_fields() -> frozenset[str]:
-    """Fields that a contract types as text, by path: a cell of digits in one of them stays text."""
-    every = (contract for event_type in event_types() for contract in contracts(event_type).values())
-    return frozenset(path for contract in every for path in _texts(contract.fields))
-
-
-def _texts(fields: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    for name, field in fields.items():
-        kind = kind_of(field)
-        if kind in ("string", "date-time"):
-            yield above + name
-        elif kind == "object":
-            yield from _texts(field["properties"], f"{above}{name}.")
 
 
 def _read_parquet(path: Path, topics: Topics, topic: str | None) -> Iterator[Located]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -172,3 +172,19 @@ def _merged(older: Fields, newer: Fields) -> dict[str, dict[str, Any]]:
             inner = _merged(older[name]["properties"], newer[name]["properties"])
             merged[name] = {**newer[name], "properties": inner}
     return merged
+
+
+@cache
+def text_fields() -> frozenset[str]:
+    """The fields, by path (`device.platform`), that a version of an event has as text."""
+    every = (contract for event_type in event_types() for contract in contracts(event_type).values())
+    return frozenset(path for contract in every for path in _texts(contract.fields))
+
+
+def _texts(fields: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    for name, field in fields.items():
+        kind = kind_of(field)
+        if kind in ("string", "date-time"):
+            yield above + name
+        elif kind == "object":
+            yield from _texts(field["properties"], f"{above}{name}.")

@@ -121,13 +121,7 @@ def _require_newest_tables(
     # By versions only what was there before the last batch. Silver's may have had no records.
     if layer != "silver" and not behind and (-1 if written is None else written) < committed:
         behind = {_WRITTEN_BY_EACH_BATCH[layer].full_name: f"batch {written} of {committed}"}
-    if behind:
-        listed = ", ".join(f"{name} ({told})" for name, told in behind.items())
-        message = (
-            f"{listed} is older than the checkpoint of {layer}; restore newer ones, or begin {layer} anew: "
-            "docs/operations.md says how"
-        )
-        raise ReelhouseError(message, code="table_behind")
+    _refuse(behind, f"the checkpoint of {layer}", layer)
 
 
 def _require_what_was_read(lake: Lake, layer: str) -> None:
@@ -142,16 +136,23 @@ def _require_what_was_read(lake: Lake, layer: str) -> None:
             continue
         try:
             reached = sources(lake, reader, batch)
-        except ReelhouseError:
+        except ReelhouseError as error:
+            if error.code != "source_lost":
+                raise
             continue  # made anew, which the next layer refuses
         behind = _behind(lake, tables, {t.full_name: of.version - 1 for t, of in reached.items()})
-        if behind:
-            listed = ", ".join(f"{name} ({told})" for name, told in behind.items())
-            message = (
-                f"{listed} is older than what {reader} has read; restore a newer one, or begin {reader} "
-                "anew: docs/operations.md says how"
-            )
-            raise ReelhouseError(message, code="table_behind")
+        _refuse(behind, f"what {reader} has read", reader)
+
+
+def _refuse(behind: Mapping[str, str], than: str, layer: str) -> None:
+    """Raise ReelhouseError (`table_behind`) when there are tables behind; `layer` may begin anew instead."""
+    if behind:
+        listed = ", ".join(f"{name} ({told})" for name, told in behind.items())
+        message = (
+            f"{listed} is older than {than}; restore newer ones, or begin {layer} anew: "
+            "docs/operations.md says how"
+        )
+        raise ReelhouseError(message, code="table_behind")
 
 
 def _behind(lake: Lake, tables: Iterable[Table], known: Mapping[str, int]) -> dict[str, str]:

@@ -13,7 +13,6 @@ from kafka import KafkaConsumer, TopicPartition
 
 from pipelines import broker
 from pipelines.config import Config
-from pipelines.topics import create_topics
 
 
 def free_ports(count: int) -> list[int]:
@@ -72,18 +71,3 @@ def read_all(config: Config, topic: str) -> list[Any]:
         return sorted(found, key=lambda record: (record.partition, record.offset))
     finally:
         consumer.close()
-
-
-def with_own_topics(config: Config, name: str, root: Path) -> Config:
-    """The running broker, with topics and a lake of one test's own."""
-    # A parametrized name carries characters that a topic may not.
-    name = "".join(c if c.isalnum() else "-" for c in name)
-    names = {kind: f"{name}.{kind}" for kind in ("user_actions", "content_uploads", "system_events")}
-    topics = config.kafka.topics.model_copy(update=names)
-    changed = {
-        "kafka": config.kafka.model_copy(update={"topics": topics}),
-        "storage": config.storage.model_copy(update={"root": str(root / "lake")}),
-    }
-    config = config.model_copy(update=changed)
-    create_topics(config)
-    return config

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from embedded_broker import running_broker, until, with_own_topics
+from embedded_broker import running_broker, until
 from kafka import TopicPartition
 
 from pipelines import broker
@@ -38,17 +38,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Row, SparkSession
 
 pytestmark = pytest.mark.stream
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
-    with running_broker(tmp_path_factory.mktemp("shared"), partitions=1) as found:
-        yield found
-
-
-@pytest.fixture
-def config(shared: Config, request: pytest.FixtureRequest, tmp_path: Path) -> Config:
-    return with_own_topics(shared, request.node.name, tmp_path)
+PARTITIONS = 1
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import io
 import json
 import sys
 import time
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from embedded_broker import broker_config, read_all
+from embedded_broker import read_all
 from kafka.partitioner.default import murmur2
 from pyarrow import parquet
 
@@ -24,9 +23,9 @@ from pipelines.config import Config
 from pipelines.errors import ReelhouseError
 from pipelines.kafka_clients import admin
 from pipelines.produce import produce
-from pipelines.topics import create_topics
 
 pytestmark = pytest.mark.stream
+PARTITIONS = 4
 
 CHECKOUT = Path(__file__).parents[2]
 ACTION = {"userId": "u1", "action": "play", "timestamp": "2024-05-01T10:00:00Z", "mediaId": "m1"}
@@ -38,26 +37,6 @@ UPLOAD = {
     "timestamp": "2024-05-01T09:00:00Z",
 }
 STATUS = {"serverId": "s1", "kind": "status", "status": "up", "timestamp": "2024-05-01T09:00:00Z"}
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
-    config = broker_config(tmp_path_factory.mktemp("produce"))
-    broker.start(config)
-    yield config
-    broker.stop(config)
-
-
-@pytest.fixture
-def config(running: Config, request: pytest.FixtureRequest) -> Config:
-    """The running broker, with topics of this test's own."""
-    # A parametrized name carries characters that a topic may not.
-    name = "".join(c if c.isalnum() else "-" for c in request.node.name)
-    names = {kind: f"{name}.{kind}" for kind in ("user_actions", "content_uploads", "system_events")}
-    topics = running.kafka.topics.model_copy(update=names)
-    changed = running.model_copy(update={"kafka": running.kafka.model_copy(update={"topics": topics})})
-    create_topics(changed)
-    return changed
 
 
 def only(config: Config, kind: str) -> Any:
@@ -169,23 +148,23 @@ def test_a_line_that_is_no_event_is_published_only_where_it_is_told(config: Conf
     ],
 )
 def test_an_event_that_cannot_be_read_is_located(
-    running: Config, tmp_path: Path, name, content, where
+    shared: Config, tmp_path: Path, name, content, where
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ReelhouseError) as caught:
-        produce(running, [tmp_path / name])
+        produce(shared, [tmp_path / name])
     assert caught.value.code == "event_unreadable"
     assert where in str(caught.value)
 
 
-def test_a_topic_that_does_not_exist_is_named_and_not_created(running: Config, tmp_path: Path) -> None:
+def test_a_topic_that_does_not_exist_is_named_and_not_created(shared: Config, tmp_path: Path) -> None:
     (tmp_path / "e.ndjson").write_text(json.dumps(ACTION) + "\n")
     with pytest.raises(ReelhouseError) as caught:
-        produce(running, [tmp_path / "e.ndjson"], topic="nowhere")
+        produce(shared, [tmp_path / "e.ndjson"], topic="nowhere")
     assert caught.value.code == "topic_missing"
     assert "the topic nowhere does not exist" in str(caught.value)
     assert "--create --topic nowhere" in str(caught.value)
-    client = admin(running)
+    client = admin(shared)
     assert "nowhere" not in client.list_topics()
     client.close()
 
@@ -204,9 +183,9 @@ def test_the_rate_is_kept(config: Config, tmp_path: Path) -> None:
 
 
 def test_at_a_low_rate_a_refusal_and_the_progress_are_told_within_seconds(
-    running: Config, tmp_path: Path
+    shared: Config, tmp_path: Path
 ) -> None:
-    client = admin(running)
+    client = admin(shared)
     client.create_topics({"small": {"num_partitions": 1, "configs": {"max.message.bytes": "1000"}}})
     client.close()
     path, reports = tmp_path / "e.ndjson", []
@@ -214,7 +193,7 @@ def test_at_a_low_rate_a_refusal_and_the_progress_are_told_within_seconds(
     path.write_text("".join(json.dumps(event) + "\n" for event in [ACTION] * 40 + [big] + [ACTION] * 400))
     began = time.monotonic()
     with pytest.raises(ReelhouseError, match=r"e\.ndjson, line 41: the event is larger than") as caught:
-        produce(running, [path], topic="small", rate=20, progress=lambda *report: reports.append(report))
+        produce(shared, [path], topic="small", rate=20, progress=lambda *report: reports.append(report))
     assert caught.value.code == "event_unreadable"
     assert time.monotonic() - began < 10  # all of it takes 22 s
     assert len(reports) >= 1

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from embedded_broker import running_broker, with_own_topics
 from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
@@ -28,18 +27,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 pytestmark = pytest.mark.stream
+PARTITIONS = 2
 HOUR = 3600
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
-    with running_broker(tmp_path_factory.mktemp("shared"), partitions=2) as found:
-        yield found
-
-
-@pytest.fixture
-def config(shared: Config, request: pytest.FixtureRequest, tmp_path: Path) -> Config:
-    return with_own_topics(shared, request.node.name, tmp_path)
 
 
 def send(config: Config, partition: int, age: int, count: int = 1) -> None:
