@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -77,8 +79,11 @@ _OWN = {
     "spark.sql.shuffleExchange.maxThreadThreshold": "32",
     "spark.sql.resultQueryStage.maxThreadThreshold": "32",
     "spark.sql.broadcastExchange.maxThreadThreshold": "32",
-    # Records in doubt may be large: few of them at a time go to the referee.
+    # Records may be large: few at a time make a page, are read, and go to the workers. No dearer for small.
+    "spark.hadoop.parquet.page.size.row.check.min": "8",
+    "spark.sql.parquet.columnarReaderBatchSize": "32",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "2000",
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(16 << 20),
     # Where in Python an expression was made: three more calls of Java for each, half a second in a round.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
     "spark.executor.extraJavaOptions": _LIMITED,
@@ -133,6 +138,9 @@ _S3A = {
 # Delta asks for the end of a log instead of all of it, a page for each thousand files.
 _S3A_LISTS = {"spark.hadoop.delta.enableFastS3AListFrom": "true"}
 
+_ENDS_WITHIN = 3.0
+"""How long (s) Java may take to end once it no longer answers."""
+
 
 def open_session(config: Config, name: str, *, with_catalog: bool = False) -> SparkSession:
     """The session of this process, made when there is none; `spark-submit`'s own settings win.
@@ -163,7 +171,9 @@ def open_session(config: Config, name: str, *, with_catalog: bool = False) -> Sp
         with _uninterrupted():
             session = builder.getOrCreate()
     except Exception as error:
-        message = f"Spark does not start ({str(error).splitlines()[0]}); see spark.master and spark.conf"
+        lines = str(error).splitlines()
+        told = next((line[2:] for line in lines if line.startswith(": ")), lines[0])  # Java's own words
+        message = f"Spark does not start ({told}); see spark.master, spark.driver_memory and spark.conf"
         raise ReelhouseError(message, code="spark_failed") from error
     # Not by Java options, which under spark-submit are not ours.
     java_machine: Any = session.sparkContext._jvm
@@ -177,6 +187,24 @@ def open_session(config: Config, name: str, *, with_catalog: bool = False) -> Sp
             hadoop.set(key, value)
     _set_log_level(session)
     return session
+
+
+def java_ended() -> ReelhouseError | None:
+    """The sentence when the Java of this process's session has ended by itself; None: it has not."""
+    from pyspark import SparkContext
+
+    process = getattr(SparkContext._gateway, "proc", None)
+    if process is None:
+        return None
+    try:
+        process.wait(_ENDS_WITHIN)
+    except subprocess.TimeoutExpired:
+        return None
+    message = (
+        "Spark's Java has ended by itself, most often for want of memory; raise spark.driver_memory, and "
+        "start again: nothing is lost"
+    )
+    return ReelhouseError(message, code="java_ended")
 
 
 @contextlib.contextmanager
@@ -200,6 +228,13 @@ def _set_log_level(session: SparkSession) -> None:
     # Beside raising an error of a query, PySpark logs it with Java's whole stack.
     for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
         PySparkLogger.getLogger(name).setLevel("CRITICAL")
+    # Where Java has gone, Py4J tells a traceback for each call, some of them to the root logger.
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    logging.getLogger().addFilter(_is_not_of_py4j)
+
+
+def _is_not_of_py4j(record: logging.LogRecord) -> bool:
+    return record.module != "java_gateway"
 
 
 def spark_settings(config: Config, *, with_catalog: bool) -> dict[str, str]:

@@ -162,23 +162,27 @@ def _usage(error: click.ClickException) -> int:
 
 def _unexpected(error: Exception, shared: Session) -> int:
     debug = shared.debug
-    if (known := disk_full(error) or _of_storage(error, shared)) is not None:
+    if (known := disk_full(error) or _of_spark(error, shared)) is not None:
         return _fail(str(known), known.exit_code, debug)
     lines = str(error).strip().splitlines()
     sentence = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     return _fail(f"{sentence}{'' if debug else '; `reelhouse --debug VERB` tells the traceback'}", 1, debug)
 
 
-def _of_storage(error: Exception, shared: Session) -> ReelhouseError | None:
-    """The sentence when Spark failed at the storage: any statement may be the one that meets it."""
+def _of_spark(error: Exception, shared: Session) -> ReelhouseError | None:
+    """The sentence when Spark failed at the storage, or ended: any statement may be the one that meets it."""
     if "pyspark" not in sys.modules:
         return None
     from pipelines.engine.storage_errors import causes, storage_failure
+    from pipelines.session import java_ended
 
     try:
-        return storage_failure(shared.config().storage.location, "\n".join(causes(error)))
+        told = "\n".join(causes(error))
     except Exception:  # Java has gone, and tells no causes
-        return None
+        return java_ended()
+    if isinstance(error, ConnectionError):  # the storage's reach us as Spark's
+        return java_ended()
+    return storage_failure(shared.config().storage.location, told)
 
 
 def _fail(sentence: str, code: int, debug: bool) -> int:

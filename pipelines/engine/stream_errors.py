@@ -33,6 +33,12 @@ def explained(layer: str, error: Exception, root: str, config: Config) -> Reelho
     known = storage_failure(root, text)
     if known is not None:
         return known
+    if "OutOfMemory" in text:
+        message = (
+            f"the {layer} stream is out of Java's memory; raise spark.driver_memory (on a cluster the "
+            "executors'), and start again: nothing is lost"
+        )
+        return ReelhouseError(message, code="out_of_memory")
     if "Permission denied" in text or "Mkdirs failed" in text:
         message = f"the storage root {root} cannot be written; allow it, or set storage.root"
         return ReelhouseError(message, code="storage_unwritable")
