@@ -48,6 +48,12 @@ def explained(layer: str, error: Exception, root: str, config: Config) -> Reelho
             "or accept the gap, which is then recorded, with kafka.fail_on_data_loss=false"
         )
         return ReelhouseError(message, code="offsets_expired")
+    if layer == "bronze" and "long overflow" in text:
+        message = (
+            "a record's own time is so far ahead that Spark cannot read it, so the bronze stream stopped; "
+            "take it out (docs/operations.md), and set message.timestamp.after.max.ms on its topic"
+        )
+        return ReelhouseError(message, code="record_time_unreadable")
     if "UnknownTopicOrPartition" in text:
         message = f"a topic of the bronze stream does not exist on {servers}; create it again"
         return ReelhouseError(message, code="topic_missing")

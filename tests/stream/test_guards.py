@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from embedded_broker import running_broker, until
 from kafka import TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from pipelines import broker
 from pipelines.bronze import events, expired_records
@@ -71,6 +72,11 @@ def delete_before(config: Config, offset: int) -> None:
         client.delete_records({TopicPartition(config.kafka.topics.user_actions, 0): offset})
 
 
+def skipping(config: Config) -> Config:
+    """The configuration of a run that goes on where records have expired."""
+    return config.model_copy(update={"kafka": config.kafka.model_copy(update={"fail_on_data_loss": False})})
+
+
 def offsets(spark: SparkSession, config: Config) -> list[int]:
     rows = Lake.of(spark, config).read(events.TABLE).select("offset").collect()
     return sorted(row.offset for row in rows)
@@ -93,9 +99,8 @@ def test_expired_records_stop_the_stream_and_skipping_them_is_recorded(
     # Starts that end before their batch, while more expires.
     expired.record(lake, config, lines.append)
     delete_before(config, 17)
-    kafka = config.kafka.model_copy(update={"fail_on_data_loss": False})
     for _ in range(2):  # a second run skips nothing, and records nothing
-        run(spark, config.model_copy(update={"kafka": kafka}), lines.append)
+        run(spark, skipping(config), lines.append)
     assert offsets(spark, config) == [*range(10), *range(17, 20)]
     rows = lake.read(expired_records.TABLE).orderBy("first_offset").collect()
     assert [(row.topic, row.partition, row.first_offset, row.end_offset) for row in rows] == [
@@ -112,9 +117,8 @@ def test_records_that_expire_while_a_backlog_is_read_are_recorded(
 ) -> None:
     """Spark passes over them within one query, and the next round would begin behind them."""
     publish(config, range(400), padding=20_000)  # more than the consumer fetches at once, which stays with it
-    kafka = config.kafka.model_copy(update={"fail_on_data_loss": False})
     stream = config.stream.model_copy(update={"max_records_per_batch": 40})
-    changed = config.model_copy(update={"kafka": kafka, "stream": stream})
+    changed = skipping(config).model_copy(update={"stream": stream})
     lake, lines = Lake.of(spark, config), list[str]()
     place = TopicPartition(config.kafka.topics.user_actions, 0)
 
@@ -141,15 +145,14 @@ def test_a_gap_that_a_killed_run_left_is_written_by_one_that_skips_nothing(
     config: Config, spark: SparkSession
 ) -> None:
     """And what such runs read, and Kafka deletes later, is no gap for the next one that skips."""
-    kafka = config.kafka.model_copy(update={"fail_on_data_loss": False})
-    skipping, lake = config.model_copy(update={"kafka": kafka}), Lake.of(spark, config)
+    skips, lake = skipping(config), Lake.of(spark, config)
     publish(config, range(5))
-    run(spark, skipping)
+    run(spark, skips)
     noted = Path(f"{lake.checkpoint('bronze')}-expired.json")
     before = noted.read_text()
     publish(config, range(5, 10))
     delete_before(config, 8)
-    run(spark, skipping)
+    run(spark, skips)
     noted.write_text(before)  # as if it had been killed before it looked
     lake.spark.sql(f"DELETE FROM delta.`{lake.path(expired_records.TABLE)}`")
     sender = producer(config, transactional_id="one")
@@ -163,7 +166,7 @@ def test_a_gap_that_a_killed_run_left_is_written_by_one_that_skips_nothing(
     sender.close()
     delete_before(config, 13)
     publish(config, range(2))
-    run(spark, skipping, lines.append)
+    run(spark, skips, lines.append)
     rows = lake.read(expired_records.TABLE).collect()
     assert [(row.first_offset, row.end_offset) for row in rows] == [(5, 8)]
     assert sum("skipping" in line for line in lines) == 1
@@ -177,6 +180,31 @@ def test_each_record_of_many_batches_is_counted(config: Config, spark: SparkSess
     assert (done.records, done.batches) == (24, 12)
 
 
+def test_a_record_of_a_time_beyond_all_is_told_and_can_be_taken_out(
+    config: Config, spark: SparkSession
+) -> None:
+    topic = config.kafka.topics.user_actions
+    allowed = ConfigResource(
+        ConfigResourceType.TOPIC, topic, {"message.timestamp.after.max.ms": str(2**63 - 1)}
+    )
+    with closing(admin(config)) as client:
+        client.alter_configs([allowed])
+    publish(config, range(2))
+    with closing(producer(config)) as sender:
+        sender.send(topic, b"{}", timestamp_ms=2**63 - 1).get(30)
+    publish(config, range(2, 4))
+    one_by_one = config.model_copy(
+        update={"stream": config.stream.model_copy(update={"max_records_per_batch": 1})}
+    )
+    with pytest.raises(ReelhouseError, match="own time") as stopped:
+        run(spark, one_by_one)
+    assert stopped.value.code == "record_time_unreadable"
+    assert offsets(spark, config) == [0, 1]
+    delete_before(config, 3)
+    run(spark, skipping(config))
+    assert offsets(spark, config) == [0, 1, 3, 4]
+
+
 def test_what_expires_after_it_was_read_is_no_gap(config: Config, spark: SparkSession) -> None:
     """Though an offset of it never had a record: the end of a producer's transaction."""
     place = TopicPartition(config.kafka.topics.user_actions, 0)
@@ -187,12 +215,10 @@ def test_what_expires_after_it_was_read_is_no_gap(config: Config, spark: SparkSe
     sender.commit_transaction()
     sender.close()
     publish(config, range(2))
-    kafka = config.kafka.model_copy(update={"fail_on_data_loss": False})
-    changed = config.model_copy(update={"kafka": kafka})
-    run(spark, changed)
+    run(spark, skipping(config))
     assert offsets(spark, config) == [0, 2, 3]
     delete_before(config, 3)
-    run(spark, changed)
+    run(spark, skipping(config))
     assert Lake.of(spark, config).read(expired_records.TABLE).isEmpty()
 
 
@@ -206,8 +232,7 @@ def test_what_a_killed_run_had_written_is_no_gap(config: Config, spark: SparkSes
         file.unlink()
     publish(config, range(10, 15))
     delete_before(config, 12)
-    kafka = config.kafka.model_copy(update={"fail_on_data_loss": False})
-    run(spark, config.model_copy(update={"kafka": kafka}))
+    run(spark, skipping(config))
     assert offsets(spark, config) == [*range(10), *range(12, 15)]
     rows = lake.read(expired_records.TABLE).collect()
     assert [(row.first_offset, row.end_offset) for row in rows] == [(10, 12)]
