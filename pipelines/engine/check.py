@@ -15,7 +15,7 @@ from pipelines.config import Config, is_folder
 from pipelines.declare import Measure, Reads, Rule, Table
 from pipelines.engine.batch import hold
 from pipelines.engine.lake import Lake
-from pipelines.engine.locks import only_writer
+from pipelines.engine.locks import in_turn, only_writer
 from pipelines.engine.moment import Moment
 from pipelines.errors import ReelhouseError, UsageError
 from pipelines.gold import quality_results
@@ -50,7 +50,7 @@ def check(lake: Lake, config: Config, tables: Sequence[Table], checks: Checks) -
 def save(lake: Lake, found: Sequence[Found]) -> bool:
     """Append what was found to `ops.quality_results`, and return True; False: the stream of gold alone may.
 
-    On a disk two processes may append to a table at a time, in object storage only one.
+    On a disk the two append in turn, in object storage only one may.
     """
     if is_folder(lake.root):
         _append(lake, found)
@@ -71,8 +71,9 @@ def _append(lake: Lake, found: Sequence[Found]) -> None:
         (now, SOURCE, one.table, one.rule, None, one.severity, one.checked, one.violations, one.example)
         for one in found
     ]
-    lake.create([quality_results.TABLE])
-    lake.append(quality_results.TABLE, lake.frame(quality_results.TABLE, rows))
+    with in_turn(lake, quality_results.TABLE):
+        lake.create([quality_results.TABLE])
+        lake.append(quality_results.TABLE, lake.frame(quality_results.TABLE, rows))
 
 
 def _judged(config: Config, table: Table, checks: Sequence[_Check]) -> list[_Check]:

@@ -15,6 +15,7 @@ from typing import IO
 from py4j.protocol import Py4JError
 
 from pipelines.config import is_folder
+from pipelines.declare import Table
 from pipelines.engine.lake import Lake
 from pipelines.engine.lease import already_running, is_supported, lease_holder, leases
 from pipelines.engine.storage_errors import unwritable
@@ -76,6 +77,21 @@ def _lock_file(lake: Lake, layer: str) -> Path:
     return Path(lake.root) / "_locks" / f"{layer}.lock"
 
 
+@contextlib.contextmanager
+def in_turn(lake: Lake, table: Table) -> Iterator[None]:
+    """Write a table that more than one process writes: on a disk, wait until no other one does.
+
+    There Delta keeps apart the writers of one Java only: of two processes one could replace the other's
+    commit. In object storage a table is written under the layer's lease alone.
+    """
+    if not is_folder(lake.root):
+        yield
+        return
+    with _opened(Path(lake.root) / "_locks" / f"{table.full_name}.lock") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _has_leases(lake: Lake) -> bool:
     try:
         return is_supported(lake)
@@ -89,18 +105,21 @@ def _this_process() -> str:
 
 @contextlib.contextmanager
 def _lock(path: Path, layer: str) -> Iterator[None]:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    except OSError as error:
-        raise unwritable(str(path.parent.parent), error) from error
-    with file:
+    with _opened(path) as file:
         if not _is_locked(file):
             raise already_running(layer, _told_in(file))
         file.truncate(0)
         file.write(_this_process())
         file.flush()
         yield
+
+
+def _opened(path: Path) -> IO[str]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a+")
+    except OSError as error:
+        raise unwritable(str(path.parent.parent), error) from error
 
 
 def _is_locked(file: IO[str]) -> bool:

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from pipelines.declare import Table
 from pipelines.engine.batch import hold
 from pipelines.engine.lake import Lake
+from pipelines.engine.locks import in_turn
 from pipelines.gold import media_catalog, playbacks, quality_results
 from pipelines.gold.playback_rules import LOOKBACK_DAYS, playback_rules
 from pipelines.quality.rules import counts_by_day
@@ -48,7 +49,8 @@ def count_rules(lake: Lake) -> int:
     days = _days_of_news(lake, counted, now)
     changed = hold(_changed(lake, days))
     if not changed.isEmpty():
-        lake.append(quality_results.TABLE, changed.coalesce(1))
+        with in_turn(lake, quality_results.TABLE):  # with `check`
+            lake.append(quality_results.TABLE, changed.coalesce(1))
     # Afterwards: when this process ends before, the days are looked at once more, and nothing is appended.
     told = {"results": lake.table_id(quality_results.TABLE), "tables": now}
     lake.write_text(_position_file(lake), json.dumps(told))

@@ -14,6 +14,7 @@ from pipelines.engine import rebuild
 from pipelines.engine.batch import pins
 from pipelines.engine.checkpoint import last_batch, last_planned, sources
 from pipelines.engine.lake import Lake
+from pipelines.engine.locks import in_turn
 from pipelines.errors import ReelhouseError
 from pipelines.tables import READ_BY
 
@@ -24,7 +25,8 @@ def maintain(lake: Lake, table: Table, history: timedelta) -> None:
     No version goes that a stream has yet to read, or goes by when it takes a batch again: however long the
     layer, a process of its own, has been down.
     """
-    lake.compact(table)
+    with in_turn(lake, table):
+        lake.compact(table)
     since = datetime.now(timezone.utc) - history
     try:
         written = [at for version in _needed(lake, table) if (at := lake.written_at(table, version))]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +12,13 @@ import pytest
 from pyspark.sql import functions as F
 
 from pipelines.declare import Table
+from pipelines.engine.check import save
 from pipelines.engine.lake import Lake
+from pipelines.engine.locks import in_turn
 from pipelines.engine.rules import count_rules
+from pipelines.engine.upkeep import maintain
 from pipelines.gold import quality_results
+from pipelines.quality.suites import Found
 from pipelines.silver import content_uploads, system_events, user_actions
 from pipelines.tables import GOLD, SILVER
 
@@ -22,6 +28,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.stream
 INGESTED = datetime(2026, 1, 1)
 """Of all rows: long before the rules are counted, as what quarantine has released."""
+
+_WHILE = 6.0
+"""Longer (s) than each write takes."""
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +136,24 @@ def test_a_day_that_has_gone_with_its_table_is_taken_back(lake: Lake) -> None:
     lake.create([user_actions.TABLE])
     count_rules(lake)
     assert _pauses(lake, date(2026, 4, 6)) == [(1, 1), (0, 0)]
+
+
+_WRITES: dict[str, Callable[[Lake], object]] = {
+    "check": lambda lake: save(lake, [Found("gold.playbacks", "a", "", "error", 1, 0)]),
+    "the count of the rules": count_rules,
+    "the upkeep": lambda lake: maintain(lake, quality_results.TABLE, timedelta(hours=30)),
+}
+
+
+@pytest.mark.parametrize("name", _WRITES)
+def test_what_more_than_one_process_writes_is_written_in_turn(name: str, lake: Lake) -> None:
+    _act(lake, "pause", datetime(2026, 8, 1 + list(_WRITES).index(name), 12))  # news
+    with ThreadPoolExecutor(1) as pool:
+        with in_turn(lake, quality_results.TABLE):  # as another process would
+            before = lake.version(quality_results.TABLE)
+            written = pool.submit(_WRITES[name], lake)
+            assert not wait([written], _WHILE).done
+            assert lake.version(quality_results.TABLE) == before
+        written.result(60)
+    assert lake.version(quality_results.TABLE) > before
+    count_rules(lake)
