@@ -222,8 +222,18 @@ class Lake:
         stream = files.create(written, True)
         stream.write(bytearray(text.encode()))
         stream.close()
-        # On a disk a file takes the place of another in one step; HDFS refuses, and a reader asks again.
+        # On a disk a file takes the place of another in one step.
         if not in_place and not files.rename(written, target):
+            self._replace(files, written, target)
+
+    def _replace(self, files: Any, written: Any, target: Any) -> None:
+        """As HDFS can, in one step; elsewhere after the target was removed: who reads it asks again."""
+        if files.getScheme() == "hdfs":
+            how, gateway = self._java("org.apache.hadoop.fs.Options$Rename"), self.spark.sparkContext._gateway
+            options = gateway.new_array(how, 1)  # type: ignore[union-attr]
+            options[0] = how.OVERWRITE
+            files.rename(written, target, options)
+        else:
             files.delete(target, False)
             files.rename(written, target)
 
