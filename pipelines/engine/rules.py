@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Collection, Iterator, Mapping
 from datetime import date, timedelta
 
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -13,7 +15,7 @@ from pipelines.declare import Table
 from pipelines.engine.batch import hold
 from pipelines.engine.lake import Lake
 from pipelines.engine.locks import in_turn
-from pipelines.gold import media_catalog, playbacks, quality_results
+from pipelines.gold import media_catalog, media_daily, playbacks, quality_results
 from pipelines.gold.playback_rules import LOOKBACK_DAYS, playback_rules
 from pipelines.quality.rules import counts_by_day
 from pipelines.silver import user_actions
@@ -43,7 +45,8 @@ def count_rules(lake: Lake) -> int:
     are the days on which rows came or went in any table since the last count, by the tables' logs: whenever
     the rows happened or were ingested, and not what a compaction only moves.
     """
-    counted, now = _counted(lake), {table.full_name: _version(lake, table) for table in _DATED}
+    counted = _counted(lake)
+    now = {table.full_name: _version(lake, table) for table in (*_DATED, media_catalog.TABLE)}
     if now == counted:
         return 0
     days = _days_of_news(lake, counted, now)
@@ -112,7 +115,24 @@ def _days_of_news(lake: Lake, counted: Versions, now: Versions) -> set[date]:
         files = reader.json(commits)
         moved = files.select(F.coalesce("add", "remove").alias("file")).where("file.dataChange")
         days.update(_dates(moved.select(F.col("file.partitionValues")["event_date"].cast("date"))))
+    catalogue = media_catalog.TABLE.full_name
+    days.update(_days_of_durations(lake, counted.get(catalogue), now[catalogue]))
     return {day + timedelta(days=after) for day in days for after in range(LOOKBACK_DAYS + 1)}
+
+
+def _days_of_durations(lake: Lake, counted: Version | None, now: Version) -> Iterator[date]:
+    """The days on which media were played whose duration was another, or none, when they were counted."""
+    (made, version), (counted_made, counted_version) = now, counted or (None, -1)
+    if now == counted or made is None:
+        return iter(())
+    table, names = media_catalog.TABLE, ("media_id", "duration_seconds")
+    changed = lake.read(table, version).select(*names)
+    if made == counted_made and counted_version <= version:
+        # Where that version is there no more, all are taken for changed.
+        with contextlib.suppress(PySparkException):
+            changed = hold(changed.exceptAll(lake.read(table, counted_version).select(*names)))
+    plays = lake.read(media_daily.TABLE)
+    return _dates(plays.join(F.broadcast(changed), "media_id", "left_semi").select("event_date"))
 
 
 def _commits(lake: Lake, table: Table, counted: Version | None, now: Version) -> list[str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,13 @@ from pipelines.engine.lake import Lake
 from pipelines.engine.locks import in_turn
 from pipelines.engine.rules import count_rules
 from pipelines.engine.upkeep import maintain
-from pipelines.gold import quality_results
+from pipelines.gold import media_catalog, media_daily, quality_results
 from pipelines.quality.suites import Found
 from pipelines.silver import content_uploads, system_events, user_actions
 from pipelines.tables import GOLD, SILVER
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 pytestmark = pytest.mark.stream
 INGESTED = datetime(2026, 1, 1)
@@ -43,8 +44,12 @@ def lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 def _append(lake: Lake, table: Table, occurred_at: datetime, **given: Any) -> None:
     given |= {"occurred_at": occurred_at, "event_date": occurred_at.date(), "ingested_at": INGESTED}
+    lake.append(table, _row(lake, table, **given))
+
+
+def _row(lake: Lake, table: Table, **given: Any) -> DataFrame:
     row = tuple(given.get(name) for name in table.column_names)
-    lake.append(table, lake.spark.createDataFrame([row], table.schema()))
+    return lake.spark.createDataFrame([row], table.schema())
 
 
 def _act(lake: Lake, action: str, occurred_at: datetime) -> None:
@@ -95,6 +100,23 @@ def test_days_of_nothing_but_uploads_or_system_events_are_counted(lake: Lake) ->
         ("silver.content_uploads", date(2026, 3, 6)),
         ("silver.system_events", date(2026, 3, 8)),
     ]
+
+
+def test_a_duration_that_comes_or_changes_restates_the_days_of_plays(lake: Lake) -> None:
+    day, table = date(2026, 5, 6), media_catalog.TABLE
+    at = datetime(2026, 5, 6, 12)
+    told = {"event_id": "p", "action": "pause", "user_id": "u", "media_id": "long"}
+    _append(lake, user_actions.TABLE, at, **told, position_seconds=Decimal(100))
+    lake.append(media_daily.TABLE, _row(lake, media_daily.TABLE, media_id="long", event_date=day, plays=1))
+    count_rules(lake)
+    found = []
+    for seconds in (90, 120, 120):
+        lake.overwrite(table, _row(lake, table, media_id="long", duration_seconds=Decimal(seconds)))
+        news = count_rules(lake)
+        rows = lake.read(quality_results.TABLE).where("rule = 'position_beyond_duration'")
+        latest = rows.orderBy(F.desc("checked_at")).first()
+        found.append((news, latest.event_date, latest.violations))
+    assert found == [(2, day, 1), (2, day, 0), (0, day, 0)]
 
 
 def test_what_a_rule_does_not_look_at_any_more_is_taken_back(lake: Lake) -> None:
