@@ -84,6 +84,10 @@ _OWN = {
     "spark.sql.parquet.columnarReaderBatchSize": "32",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "2000",
     "spark.sql.execution.arrow.maxBytesPerBatch": str(16 << 20),
+    # HDFS's client, told that a file's last block is not reported yet, waits 0.4 s before it asks again: with
+    # that nearly each of a round's small files took so long. This asks sooner, and no less long.
+    "spark.hadoop.dfs.client.block.write.locateFollowingBlock.initial.delay.ms": "20",
+    "spark.hadoop.dfs.client.block.write.locateFollowingBlock.retries": "10",
     # Where in Python an expression was made: three more calls of Java for each, half a second in a round.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
     "spark.executor.extraJavaOptions": _LIMITED,

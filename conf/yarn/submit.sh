@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Reelhouse on YARN. Not tested. After `make wheel`, with HADOOP_CONF_DIR set and environment.tar.gz as
-# docs/cluster.md says: DEPLOY_MODE=cluster conf/yarn/submit.sh --conf cluster.toml run --layers silver
+# Reelhouse on YARN; tested is what docs/cluster.md says. After `make wheel`, with HADOOP_CONF_DIR set and
+# environment.tar.gz as it says: DEPLOY_MODE=cluster conf/yarn/submit.sh --conf cluster.toml run --layers silver
 # In client mode SIGTERM to this process finishes the batch; `yarn application -kill` does not wait for it, and
 # loses nothing.
 set -euo pipefail

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from embedded_broker import broker_config, until
-from hdfs import hdfs
+from hadoop import hdfs
 from lake_rows import assert_gold_is
 
 from pipelines import broker
