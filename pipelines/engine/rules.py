@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from datetime import date, timedelta
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -129,7 +130,7 @@ def _days_of_durations(lake: Lake, counted: Version | None, now: Version) -> Ite
     changed = lake.read(table, version).select(*names)
     if made == counted_made and counted_version <= version:
         # Where that version is there no more, all are taken for changed.
-        with contextlib.suppress(PySparkException):
+        with contextlib.suppress(PySparkException, Py4JJavaError):
             changed = hold(changed.exceptAll(lake.read(table, counted_version).select(*names)))
     plays = lake.read(media_daily.TABLE)
     return _dates(plays.join(F.broadcast(changed), "media_id", "left_semi").select("event_date"))

@@ -117,6 +117,11 @@ def test_a_duration_that_comes_or_changes_restates_the_days_of_plays(lake: Lake)
         latest = rows.orderBy(F.desc("checked_at")).first()
         found.append((news, latest.event_date, latest.violations))
     assert found == [(2, day, 1), (2, day, 0), (0, day, 0)]
+    counted = [*Path(lake.path(table)).glob("*.parquet")]
+    lake.overwrite(table, _row(lake, table, media_id="long", duration_seconds=Decimal(120)))
+    for file in counted:  # as by VACUUM
+        file.unlink()
+    assert count_rules(lake) == 2, "what it was cannot be told any more"
 
 
 def test_what_a_rule_does_not_look_at_any_more_is_taken_back(lake: Lake) -> None:
