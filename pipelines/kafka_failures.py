@@ -12,6 +12,7 @@ from kafka.errors import (
     IllegalSaslStateError,
     KafkaConfigurationError,
     KafkaTimeoutError,
+    RequestTimedOutError,
     SaslAuthenticationFailedError,
     UnsupportedSaslMechanismError,
 )
@@ -82,7 +83,9 @@ class Failures(logging.Handler):
         for part in record.args or ():
             if isinstance(part, Exception) and not isinstance(part, KafkaTimeoutError):
                 # The last attempt may just be cut off by the end of the time for all of them.
-                self.reason = self.reason if self.reason and is_denial(self.reason) else part
+                is_cut_off = isinstance(part, RequestTimedOutError)
+                if self.reason is None or not (is_cut_off or is_denial(self.reason)):
+                    self.reason = part
 
 
 def is_denial(error: Exception) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from embedded_broker import broker_config, free_ports, read_all
+from kafka.errors import KafkaConnectionError, RequestTimedOutError
 
 from pipelines import broker, broker_files, kafka_failures
 from pipelines.broker_files import BrokerFiles, Record
@@ -210,6 +212,14 @@ def test_who_is_denied_is_told_why(config: Config, monkeypatch: pytest.MonkeyPat
     assert silent.code == "broker_unreachable"
     assert "(socket disconnected)" in str(silent)
     assert "correct kafka.options" in str(silent)
+
+
+def test_an_attempt_that_the_end_of_the_time_cut_off_is_not_the_reason() -> None:
+    log = logging.getLogger("kafka.net.connection")
+    with kafka_failures.Failures() as failures:
+        log.error("closing: %s", KafkaConnectionError("socket disconnected"))
+        log.error("closing: %s", RequestTimedOutError("Request timed out after 11 ms"))
+    assert "socket disconnected" in str(failures.reason)
 
 
 @pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL"])
