@@ -1,4 +1,4 @@
-"""Finds the Java that Spark and the embedded broker run on."""
+"""Finds the Java that Spark and the embedded broker run on, and tells when Spark's has ended."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pipelines.errors import ReelhouseError, exit_code_of
 # Reelhouse is tested with these. Hadoop, which Spark brings, does not start on Java 24 and later, nor on 23
 # without an option: they took Subject.getSubject away.
 MINIMUM, MAXIMUM = 17, 21
+_ENDS_WITHIN = 3.0
+"""How long (s) Java may take to end once it no longer answers."""
 _INSTALL = (
     "install Java 17 (Debian or Ubuntu: apt-get install openjdk-17-jre-headless; Fedora: dnf install "
     "java-17-openjdk-headless; macOS: brew install openjdk@17), or set JAVA_HOME to it"
@@ -37,6 +39,24 @@ def require_java() -> str:
         message = f"Java {MINIMUM} to {MAXIMUM} is needed, but {path} is Java {version}; {_INSTALL}"
         raise ReelhouseError(message, code="java_version")
     return path
+
+
+def java_ended() -> ReelhouseError | None:
+    """The sentence when the Java of this process's session has ended by itself; None: it has not."""
+    from pyspark import SparkContext
+
+    process = getattr(SparkContext._gateway, "proc", None)
+    if process is None:
+        return None
+    try:
+        process.wait(_ENDS_WITHIN)
+    except subprocess.TimeoutExpired:
+        return None
+    message = (
+        "Spark's Java has ended by itself, most often for want of memory; raise spark.driver_memory, and "
+        "start again: nothing is lost"
+    )
+    return ReelhouseError(message, code="java_ended")
 
 
 def _find() -> str | None:

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -142,9 +141,6 @@ _S3A = {
 # Delta asks for the end of a log instead of all of it, a page for each thousand files.
 _S3A_LISTS = {"spark.hadoop.delta.enableFastS3AListFrom": "true"}
 
-_ENDS_WITHIN = 3.0
-"""How long (s) Java may take to end once it no longer answers."""
-
 
 def open_session(config: Config, name: str, *, with_catalog: bool = False) -> SparkSession:
     """The session of this process, made when there is none; `spark-submit`'s own settings win.
@@ -191,24 +187,6 @@ def open_session(config: Config, name: str, *, with_catalog: bool = False) -> Sp
             hadoop.set(key, value)
     _set_log_level(session)
     return session
-
-
-def java_ended() -> ReelhouseError | None:
-    """The sentence when the Java of this process's session has ended by itself; None: it has not."""
-    from pyspark import SparkContext
-
-    process = getattr(SparkContext._gateway, "proc", None)
-    if process is None:
-        return None
-    try:
-        process.wait(_ENDS_WITHIN)
-    except subprocess.TimeoutExpired:
-        return None
-    message = (
-        "Spark's Java has ended by itself, most often for want of memory; raise spark.driver_memory, and "
-        "start again: nothing is lost"
-    )
-    return ReelhouseError(message, code="java_ended")
 
 
 @contextlib.contextmanager

@@ -174,15 +174,14 @@ def _of_spark(error: Exception, shared: Session) -> ReelhouseError | None:
     if "pyspark" not in sys.modules:
         return None
     from pipelines.engine.storage_errors import causes, storage_failure
-    from pipelines.session import java_ended
+    from pipelines.java import java_ended
 
+    if isinstance(error, ConnectionError):  # to Java: the storage's reach us as Spark's
+        return java_ended()
     try:
-        told = "\n".join(causes(error))
+        return storage_failure(shared.config().storage.location, "\n".join(causes(error)))
     except Exception:  # Java has gone, and tells no causes
         return java_ended()
-    if isinstance(error, ConnectionError):  # the storage's reach us as Spark's
-        return java_ended()
-    return storage_failure(shared.config().storage.location, told)
 
 
 def _fail(sentence: str, code: int, debug: bool) -> int:
